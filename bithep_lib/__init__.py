@@ -1,0 +1,1 @@
+"""Low-bit neural networks for high-energy physics: the library behind the book BitHEP."""
