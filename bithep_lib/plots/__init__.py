@@ -1,0 +1,5 @@
+"""Figures of the book, one function each; every one returns a matplotlib Figure (see :mod:`bithep_lib.plots.style`)."""
+
+from bithep_lib.plots.style import GLUON, OKABE_ITO, QUARK, line_styles, new_figure, ratio_figure, step_histogram, style
+
+__all__ = ["GLUON", "OKABE_ITO", "QUARK", "line_styles", "new_figure", "ratio_figure", "step_histogram", "style"]
