@@ -1,1 +1,9 @@
-"""Low-bit neural networks for high-energy physics: the library behind the book BitHEP."""
+"""Low-bit neural networks for high-energy physics: the library behind the book BitHEP.
+
+>>> from bithep_lib import BitLinear, QuantSpec, quantize_
+"""
+
+from bithep_lib.bitlinear import BitLinear, QuantSpec
+from bithep_lib.quantize import quantize_
+
+__all__ = ["BitLinear", "QuantSpec", "quantize_"]

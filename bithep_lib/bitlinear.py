@@ -1,0 +1,294 @@
+r"""The BitLinear layer: equations 1-3 of arXiv:2504.03387, in integers.
+
+A BitLinear layer is a linear layer whose weights are a sign (or a sign and a zero) and whose inputs are 8-bit integers:
+
+.. math::
+
+    t &= \mathrm{clip}(\mathrm{round}(\theta / \beta), -1, 1), \qquad \beta = \langle |\theta| \rangle      & (1) \\
+    q &= \mathrm{clip}(\mathrm{round}(x\, Q_b / \gamma), -Q_b, Q_b), \qquad \gamma = \max |x|              & (2) \\
+    y &= (t\, q)\, \beta \gamma / Q_b + b                                                                  & (3)
+
+The product :math:`t\,q` is a sum of integers. It is computed as one, exactly, and the scales are applied at the end.
+That makes the result independent of the batch, of the number of threads and of the hardware that does the sum, so that
+a network gives the same bits in training and after packing. The published code multiplies the dequantised floats instead,
+which agrees to rounding but drifts with the order of summation.
+
+Example:
+
+    >>> layer = BitLinear(64, 32)                    # a drop-in nn.Linear: ternary weights, 8-bit inputs
+    >>> y = layer(torch.randn(100, 64))
+    >>> codes, beta = weight_codes(layer.weight, layer.spec)
+    >>> sorted(set(codes.flatten().tolist()))
+    [-1, 0, 1]
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+EPS = 1e-8
+"""Lower bound of both scales, as in the published code: an all-zero row or matrix gets the codes 0 instead of 0/0."""
+
+WeightKind = Literal["ternary", "binary", "int8"]
+ActivationScale = Literal["token", "tensor"]
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """What a BitLinear layer quantises, and how finely.
+
+    Args:
+        weights: ``"ternary"`` (1.58 bit, equation 1), ``"binary"`` (1 bit, sign(theta - <theta>) with the same beta),
+            ``"int8"`` (a control: absmax, 127 levels) or None (full-precision weights, a control).
+        activation_bits: bits b of the input codes, 2 to 16, or None (full-precision inputs, a control).
+        levels: the largest code Q_b, by default 2^(b-1) - 1 = 127 for 8 bits. The paper's 2^(b-1) = 128 does not fit a
+            signed byte.
+        activation_scale: ``"token"``: one gamma for each vector that enters the layer; ``"tensor"``: one gamma for the
+            whole tensor, as in equation 2. With ``"tensor"`` a jet's output depends on the other jets in its batch.
+
+    Raises:
+        ValueError: names the field, the value and the values allowed.
+    """
+
+    weights: WeightKind | None = "ternary"
+    activation_bits: int | None = 8
+    levels: int | None = None
+    activation_scale: ActivationScale = "token"
+
+    def __post_init__(self) -> None:
+        def refuse(field: str, allowed: str) -> None:
+            raise ValueError(f"QuantSpec: {field}={getattr(self, field)!r} is not allowed; choose {allowed}")
+
+        def is_int(value: object) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool)
+
+        if self.weights not in (*get_args(WeightKind), None):
+            refuse("weights", f"one of {', '.join(get_args(WeightKind))} or None")
+        if self.activation_bits is not None and not (is_int(self.activation_bits) and 2 <= self.activation_bits <= 16):
+            refuse("activation_bits", "an integer from 2 to 16, or None")
+        if self.levels is not None and self.activation_bits is None:
+            refuse("levels", "None when activation_bits is None (nothing is rounded)")
+        if self.levels is not None and not (
+            is_int(self.levels) and 1 <= self.levels <= 2 ** (self.activation_bits - 1)
+        ):
+            refuse("levels", f"an integer from 1 to 2^(b-1) = {2 ** (self.activation_bits - 1)}, or None")
+        if self.activation_scale not in get_args(ActivationScale):
+            refuse("activation_scale", f"one of {', '.join(get_args(ActivationScale))}")
+
+    @property
+    def q_max(self) -> int | None:
+        """The largest activation code Q_b (None for full-precision inputs)."""
+        if self.activation_bits is None:
+            return None
+        return self.levels if self.levels is not None else 2 ** (self.activation_bits - 1) - 1
+
+    @property
+    def t_max(self) -> int | None:
+        """The largest weight code: 1 (ternary, binary), 127 (int8), None for full-precision weights."""
+        return {"ternary": 1, "binary": 1, "int8": 127, None: None}[self.weights]
+
+    @classmethod
+    def paper(cls, weights: WeightKind = "ternary") -> QuantSpec:
+        """Equations 1-3 to the letter: 128 levels, one gamma for the whole tensor. Outputs depend on the batch."""
+        return cls(weights=weights, levels=128, activation_scale="tensor")
+
+    @classmethod
+    def reference(cls, weights: WeightKind = "ternary") -> QuantSpec:
+        """What the published code runs, and the default here: 127 levels, one gamma for each token."""
+        return cls(weights=weights)
+
+
+def weight_codes(weight: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:  # noqa: B008 (frozen)
+    """Equation 1: a weight matrix as small integers and one scale.
+
+    Args:
+        weight: shape (out, in).
+        spec: with ``weights`` not None.
+
+    Returns:
+        The codes t, int8, of the same shape, and the scale beta, a positive scalar: ``weight ~ beta * t``.
+    """
+    if spec.weights is None:
+        raise ValueError("weight_codes: spec.weights is None, so the weights are not quantised")
+    t, beta = _weight_codes(weight.detach(), spec)
+    return t.to(torch.int8), beta
+
+
+def activation_codes(x: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:  # noqa: B008 (frozen)
+    """Equation 2: the input of a layer as integers and their scales.
+
+    Args:
+        x: shape (..., in).
+        spec: with ``activation_bits`` not None.
+
+    Returns:
+        The codes q of the same shape (int8; int16 or int32 where Q_b needs it) and the scale s = Q_b / gamma, of shape
+        (..., 1) per token or () per tensor: ``x ~ q / s``. A token with a NaN or an infinity has s = NaN, and its codes
+        stand for nothing.
+    """
+    if spec.activation_bits is None:
+        raise ValueError("activation_codes: spec.activation_bits is None, so the input is not quantised")
+    q, s = _activation_codes(x.detach().to(_compute_dtype(x)), spec)
+    return q.nan_to_num(0.0).to(_storage_dtype(spec.q_max)), s
+
+
+def _weight_codes(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
+    """`weight_codes` with the codes as integer-valued floats, ready for a matrix product."""
+    # Row sums first: torch splits a full reduction over its threads, so a plain mean() would depend on their number.
+    beta = (weight.abs().sum(dim=1).sum() / weight.numel()).clamp_min(EPS)
+    if spec.weights == "ternary":
+        return (weight / beta).round_().clamp_(-1, 1), beta
+    if spec.weights == "binary":
+        mean = weight.sum(dim=1).sum() / weight.numel()
+        return (weight >= mean).to(weight.dtype).mul_(2).sub_(1), beta  # sign, with sign(0) = +1: two states, not three
+    beta = (weight.abs().amax() / spec.t_max).clamp_min(EPS)
+    return (weight / beta).round_().clamp_(-spec.t_max, spec.t_max), beta
+
+
+def _activation_codes(x: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
+    """`activation_codes` with the codes as integer-valued floats, ready for a matrix product."""
+    if x.numel() == 0:
+        gamma = x.new_zeros((*x.shape[:-1], 1) if spec.activation_scale == "token" else ())
+    elif spec.activation_scale == "token":
+        gamma = torch.linalg.vector_norm(x, ord=float("inf"), dim=-1, keepdim=True)
+    else:
+        gamma = torch.linalg.vector_norm(x, ord=float("inf"))
+    # Two roundings, reciprocal then product: another implementation has to do the same to agree to the bit.
+    s = gamma.clamp_min(EPS).reciprocal_() * spec.q_max
+    s = torch.where(
+        gamma < float("inf"), s, float("nan")
+    )  # one NaN or infinity makes its whole token NaN, never a code
+    # The clip of equation 2 cannot act: |x| <= gamma, and two roundings move x s by less than half a code.
+    return (x * s).round_(), s
+
+
+def _integer_linear(
+    q: Tensor, s: Tensor | None, t: Tensor, beta: Tensor | None, bias: Tensor | None, spec: QuantSpec
+) -> Tensor:
+    """Equation 3: the integer sum t q, then the scale beta / s = beta gamma / Q_b, then the bias."""
+    integers = spec.q_max is not None and spec.t_max is not None
+    if integers and spec.q_max * spec.t_max * t.shape[1] >= 2**24:  # beyond the integers that float32 holds exactly
+        accumulated = (q.double() @ t.double().t()).to(q.dtype)
+    else:
+        accumulated = q @ t.t()
+    if beta is not None or s is not None:
+        accumulated.mul_(beta if s is None else s.reciprocal() if beta is None else beta / s)
+    return accumulated if bias is None else accumulated.add_(bias)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Equations 1-3 forward; backward, the gradients of the linear layer with the quantised operands (arXiv:1308.3432).
+
+    Rounding is taken as the identity, and the scales as constants:
+
+        dL/dx = g (beta t),    dL/dtheta = g^T (q / s),    dL/db = sum g
+
+    Only integer codes and scales are kept for the backward pass: a quarter of the memory of the float input.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, spec: QuantSpec) -> Tensor:
+        dtype = _compute_dtype(x)
+        q, s = x.reshape(-1, x.shape[-1]).to(dtype), None
+        t, beta = weight.to(dtype), None
+        if spec.activation_bits is not None:
+            q, s = _activation_codes(q, spec)
+        if spec.weights is not None:
+            t, beta = _weight_codes(t, spec)
+        y = _integer_linear(q, s, t, beta, None if bias is None else bias.to(dtype), spec)
+
+        x_needs_grad, weight_needs_grad = ctx.needs_input_grad[:2]
+        ctx.save_for_backward(
+            (q if s is None else q.to(_storage_dtype(spec.q_max))) if weight_needs_grad else None,
+            s if weight_needs_grad else None,
+            (t if beta is None else t.to(torch.int8)) if x_needs_grad else None,
+            beta if x_needs_grad else None,
+        )
+        ctx.dtypes = x.dtype, weight.dtype, None if bias is None else bias.dtype
+        ctx.x_shape = x.shape
+        return y.to(x.dtype).view(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g: Tensor) -> tuple[Tensor | None, ...]:
+        q, s, t, beta = ctx.saved_tensors
+        dtype = _compute_dtype(g)
+        g = g.reshape(-1, g.shape[-1]).to(dtype)
+        dx = dweight = dbias = None
+        with _no_autocast(g):
+            if ctx.needs_input_grad[0]:
+                dx = g @ (t if beta is None else t.to(dtype).mul_(beta))
+                dx = dx.to(ctx.dtypes[0]).view(ctx.x_shape)
+            if ctx.needs_input_grad[1]:
+                dweight = (g.t() @ (q if s is None else q.to(dtype).div_(s))).to(ctx.dtypes[1])
+            if ctx.needs_input_grad[2]:
+                dbias = g.sum(dim=0).to(ctx.dtypes[2])
+        return dx, dweight, dbias, None
+
+
+class BitLinear(nn.Linear):
+    """A linear layer with ternary (or binary) weights and integer inputs: equations 1-3 of arXiv:2504.03387.
+
+    The parameters are those of `torch.nn.Linear` under the same names: the full-precision latent weights that the
+    optimiser moves. They are quantised anew in each forward pass, and nothing else is kept on the module.
+
+    Args:
+        in_features: size of the last axis of the input.
+        out_features: size of the last axis of the output.
+        bias: add a full-precision bias (the paper quantises no bias).
+        device: as in `torch.nn.Linear`.
+        dtype: as in `torch.nn.Linear`. Scales are float32 for half-precision inputs; the output has the input's dtype.
+        spec: what is quantised; by default ternary weights, 8-bit inputs, one scale per token.
+
+    Shape:
+        (..., in_features) to (..., out_features). A token that holds a NaN or an infinity gives a row of NaN.
+    """
+
+    spec: QuantSpec
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        spec: QuantSpec = QuantSpec(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
+        self.spec = spec
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.shape[-1] != self.in_features:
+            raise ValueError(
+                f"BitLinear({self.in_features}, {self.out_features}): the input has {input.shape[-1]} features"
+            )
+        with _no_autocast(input):
+            return _StraightThrough.apply(input, self.weight, self.bias, self.spec)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self.spec}"
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """Scales and sums are float32, or float64 for float64 inputs: half precision would round the scales."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _storage_dtype(q_max: int) -> torch.dtype:
+    """The smallest signed integer that holds -q_max ... q_max."""
+    return torch.int8 if q_max < 2**7 else torch.int16 if q_max < 2**15 else torch.int32
+
+
+def _no_autocast(x: Tensor):
+    """Autocast would round the integer sums to half precision."""
+    if x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
