@@ -1,7 +1,7 @@
-"""One look for every figure of the book: seaborn's paper context, a grid that stays in the background, Okabe-Ito colours.
+"""One look for every figure of the book: seaborn, a quiet grid, Okabe-Ito colours.
 
-Every plotting function of the package returns a :class:`matplotlib.figure.Figure` that pyplot has already forgotten, so a
-notebook cell ending in ``plots.roc_curves(...)`` shows it exactly once and nothing piles up in memory.
+Every plotting function of the package returns a :class:`matplotlib.figure.Figure` that pyplot has already forgotten,
+so a notebook cell ending in ``plots.roc_curves(...)`` shows it exactly once and nothing piles up in memory.
 """
 
 from collections.abc import Iterator
@@ -63,7 +63,8 @@ def new_figure(
 ) -> Iterator[tuple[Figure, Any]]:
     """``with new_figure(1, 2) as (fig, axes): ...``: subplots in the book's style, closed to pyplot on leaving.
 
-    ``kwargs`` go to :func:`matplotlib.pyplot.subplots`. The figure itself stays usable (shown, saved, tested) afterwards.
+    ``kwargs`` go to :func:`matplotlib.pyplot.subplots`. The figure itself stays usable (shown, saved, tested)
+    afterwards.
     """
     with style():
         fig, axes = plt.subplots(nrows, ncols, figsize=figsize, **kwargs)
@@ -84,8 +85,10 @@ def line_styles(n: int) -> list[dict[str, str]]:
     return [{"color": c, "linestyle": s} for c, s in islice(zip(cycle(colours), cycle(LINE_STYLES), strict=False), n)]
 
 
-def step_histogram(ax: Axes, counts: np.ndarray, edges: np.ndarray, errors: np.ndarray | None = None, **line: Any) -> None:
-    """A histogram as steps with a band of its error, for densities ``counts`` of shape (bins,) in ``edges`` (bins + 1,)."""
+def step_histogram(
+    ax: Axes, counts: np.ndarray, edges: np.ndarray, errors: np.ndarray | None = None, **line: Any
+) -> None:
+    """A histogram as steps with a band of its error: ``counts`` of shape (bins,) between ``edges`` (bins + 1,)."""
     ax.stairs(counts, edges, **line)
     if errors is not None:
         ax.stairs(counts + errors, edges, baseline=counts - errors, fill=True, color=line.get("color"), alpha=0.25)

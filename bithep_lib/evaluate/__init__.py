@@ -1,0 +1,1 @@
+"""What the networks are worth: metrics, their errors, and comparisons that share jets and seeds."""
