@@ -10,7 +10,7 @@ A BitLinear layer is a linear layer whose weights are a sign (or a sign and a ze
 
 The product :math:`t\,q` is a sum of integers. It is computed as one, exactly, and the scales are applied at the end.
 That makes the result independent of the batch, of the number of threads and of the hardware that does the sum, so that
-a network gives the same bits in training and after packing. The published code multiplies the dequantised floats instead,
+a network gives the same bits in training and after packing. The published code multiplies dequantised floats instead,
 which agrees to rounding but drifts with the order of summation.
 
 Example:

@@ -161,7 +161,7 @@ def quantize_(
         model: any module, or a single `nn.Linear`.
         select: called as ``select(name, linear)`` for each `nn.Linear`; None quantises nothing.
         spec: what to quantise, by default ternary weights and 8-bit inputs.
-        example: an input (or a tuple of inputs) for one forward and backward pass in evaluation mode, so that the report
+        example: an input (or a tuple of inputs) for one forward and backward pass in evaluation mode: the report then
             also counts multiply-adds and the parameters that backward reaches.
 
     Returns:
@@ -224,7 +224,7 @@ def _named(model: nn.Module, kind: type[nn.Module]) -> list[tuple[str, nn.Module
 
 
 def _disable_fused_paths(model: nn.Module) -> None:
-    """PyTorch's transformer layer, in evaluation mode, hands its raw weights to a kernel and skips its linear layers."""
+    """PyTorch's transformer layer, in evaluation mode, hands raw weights to a kernel and skips its linear layers."""
     for layer in model.modules():
         if isinstance(layer, nn.TransformerEncoderLayer) and any(isinstance(m, BitLinear) for m in layer.modules()):
             layer.activation_relu_or_gelu = 0  # the attribute by which the layer decides; 0 is "another activation"
