@@ -1,0 +1,1 @@
+"""What `make` runs: the environment, the notebooks' normal form, and the book."""

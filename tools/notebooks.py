@@ -1,0 +1,145 @@
+"""The notebooks' normal form: what is stored of an execution, and how it is written.
+
+    python -m tools.notebooks normalise [FILE ...]    rewrite in normal form
+    python -m tools.notebooks check [FILE ...]        exit 1, naming the files that are not
+    python -m tools.notebooks refresh [FILE ...]      execute in place at scale "book", then normalise
+
+Without files: all of ``notebooks/``. A notebook in normal form keeps sources, tags, captions, outputs and
+execution counts, and nothing that changes from one execution to the next: timings, papermill's metadata, random ids,
+warnings on stderr. So executing twice gives the same bytes, and a difference in git is a difference in content.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "notebooks"
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "pygments_lexer": "ipython3",
+    },
+}
+CELL_METADATA = ("tags", "mystnb", "slideshow", "colab")
+"""Cell metadata that an author writes; everything else comes from a tool."""
+
+
+def all_notebooks() -> list[Path]:
+    """The book's notebooks, in order."""
+    return sorted(FOLDER.glob("*.ipynb"))
+
+
+def normal_outputs(outputs: list[dict]) -> list[dict]:
+    """Outputs without stderr and without transient metadata; consecutive prints joined, as one stream."""
+    kept: list[dict] = []
+    for output in outputs:
+        output = dict(output)
+        if output["output_type"] == "stream":
+            if output["name"] == "stderr":
+                continue
+            if kept and kept[-1]["output_type"] == "stream":
+                kept[-1]["text"] += output["text"]
+                continue
+        output.pop("transient", None)
+        if output["output_type"] == "execute_result":
+            output["execution_count"] = None  # set with the cell's, below
+        kept.append(output)
+    return kept
+
+
+def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook in normal form (a new object; applying it twice changes nothing).
+
+    Cell ids are hashes of the cell's kind and source, so that inserting a cell leaves the other ids alone.
+    """
+    normal = nbformat.v4.new_notebook(metadata=nbformat.from_dict(KERNEL))
+    normal.nbformat, normal.nbformat_minor = 4, 5
+    seen: Counter[str] = Counter()
+    count = 0
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags or (not cell.source.strip() and not cell.get("outputs")):
+            continue
+        name = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
+        seen[name] += 1
+        new = nbformat.from_dict(
+            {
+                "cell_type": cell.cell_type,
+                "id": name if seen[name] == 1 else f"{name}-{seen[name]}",
+                "metadata": {key: cell.metadata[key] for key in CELL_METADATA if cell.metadata.get(key)},
+                "source": cell.source.rstrip(),
+            }
+        )
+        if cell.cell_type == "code":
+            executed = cell.execution_count is not None
+            count += executed
+            new["execution_count"] = count if executed else None
+            new["outputs"] = [nbformat.from_dict(output) for output in normal_outputs(cell.outputs)]
+            for output in new["outputs"]:
+                if output["output_type"] == "execute_result":
+                    output["execution_count"] = new["execution_count"]
+        elif cell.get("attachments"):
+            new["attachments"] = cell.attachments
+        normal.cells.append(new)
+    return normal
+
+
+def dumps(notebook: nbformat.NotebookNode) -> str:
+    """The text of a notebook file: keys sorted, one space of indentation, a newline at the end."""
+    split = nbformat.v4.rwbase.split_lines(nbformat.from_dict(notebook))
+    return json.dumps(split, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def write(path: Path, notebook: nbformat.NotebookNode) -> None:
+    """Write a notebook so that a crash leaves the old file or the new one, never half of it."""
+    part = path.with_suffix(".ipynb.part")
+    part.write_text(dumps(notebook), encoding="utf-8")
+    os.replace(part, path)
+
+
+def is_normal(path: Path) -> bool:
+    return path.read_text(encoding="utf-8") == dumps(normalise(read(path)))
+
+
+def shown(path: Path) -> Path:
+    path = path.resolve()
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.notebooks", description=__doc__.split("\n")[0])
+    parser.add_argument("action", choices=["normalise", "check", "refresh"])
+    parser.add_argument("files", nargs="*", type=Path)
+    chosen = parser.parse_args(arguments)
+    files = chosen.files or all_notebooks()
+    if chosen.action == "refresh":
+        from tools.execute import execute_all
+
+        return execute_all([(path, path) for path in files])
+    odd = [path for path in files if not is_normal(path)]
+    for path in odd:
+        if chosen.action == "normalise":
+            write(path, normalise(read(path)))
+            print(f"normalised {shown(path)}")
+        else:
+            print(f"error: {shown(path)} is not in normal form: python -m tools.notebooks normalise {shown(path)}")
+    # pre-commit counts a rewritten file as a failure, so that it is looked at and added.
+    return 1 if odd else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
