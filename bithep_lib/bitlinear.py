@@ -153,12 +153,10 @@ def _weight_codes(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
 
 def _activation_codes(x: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
     """`activation_codes` with the codes as integer-valued floats, ready for a matrix product."""
-    if x.numel() == 0:
-        gamma = x.new_zeros((*x.shape[:-1], 1) if spec.activation_scale == "token" else ())
-    elif spec.activation_scale == "token":
-        gamma = torch.linalg.vector_norm(x, ord=float("inf"), dim=-1, keepdim=True)
+    if spec.activation_scale == "token":
+        gamma = x.abs().amax(dim=-1, keepdim=True)
     else:
-        gamma = torch.linalg.vector_norm(x, ord=float("inf"))
+        gamma = x.abs().amax() if x.numel() else x.new_zeros(())
     # Two roundings, reciprocal then product: another implementation has to do the same to agree to the bit.
     s = gamma.clamp_min(EPS).reciprocal_() * spec.q_max
     s = torch.where(
