@@ -1,0 +1,184 @@
+"""The settings of every chapter at every scale: the one place where a chapter's sizes are written down.
+
+Scales:
+
+======  ==============================================================================================================
+smoke   seconds; what the tests run
+book    the default; a whole notebook within 2.5 CPU minutes and 1.5 GB on one thread, so that Binder can run it
+laptop  what the stored records were made with; core-hours
+paper   the sizes and hyper-parameters of arXiv:2504.03387; a GPU or a cluster
+======  ==============================================================================================================
+
+To add a chapter, write a dataclass with its parameters and an entry in `SCALES`. Every field is at once a setting and a
+papermill parameter of the notebook: its declaration says what it means and which values it may take.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bithep_lib.study.parameters import choice, choices, device, folder, integer, limit, number
+
+SCALE_NAMES = ("smoke", "book", "laptop", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every chapter has."""
+
+    seed: int = integer("first seed: of the split, the initialisation and the training", default=1)
+    device: str = device("where the networks run; auto takes a GPU when there is one")
+    threads: int = integer(
+        "CPU threads; results repeat to the bit for a fixed number (0: as PyTorch has it)", default=1
+    )
+    max_minutes: float | None = limit("stop cleanly after so many minutes and say what was left out")
+    output_dir: str | None = folder("where records and checkpoints go (default: the cache)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitLinear(Settings):
+    """Chapter 1: the layer, and a two-moons network in bits."""
+
+    n_seeds: int = integer("trainings, with seeds seed, seed + 1, ...", low=1)
+    n_train: int = integer("points to train on", low=10)
+    n_valid: int = integer("points to choose the epoch on", low=10)
+    n_test: int = integer("points to judge on", low=10)
+    epochs: int = integer("passes over the training points", low=1)
+    batch_size: int = integer("points per training step", low=1)
+    learning_rate: float = number("step size of AdamW", below=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jets(Settings):
+    """The data card of the quark and gluon jets."""
+
+    data: str = choice("which jets", "sample", "simulate", "public", or_path=True, default="sample")
+    n_jets: int = integer("jets to look at", low=100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarkGluon(Settings):
+    """Chapter 2: quark and gluon jets."""
+
+    data: str = choice("which jets", "sample", "simulate", "public", or_path=True, default="sample")
+    weights: str = choice("stored networks, or train them all", "stored", "train", default="stored")
+    strategies: tuple[str, ...] = choices(
+        "which layers become bits", "none", "all", "attention", "attention+features", default=("none", "all")
+    )
+    n_seeds: int = integer("trainings of each network, with seeds seed, seed + 1, ...", low=1)
+    n_train: int = integer("jets to train on", low=10)
+    n_valid: int = integer("jets to choose the epoch on", low=10)
+    n_test: int = integer("jets to judge on", low=10)
+    max_constituents: int = integer("leading constituents of a jet that a network sees", low=1, default=100)
+    epochs: int = integer("passes over the training jets", low=1)
+    batch_size: int = integer("jets per training step", low=1)
+    learning_rate: float = number("step size of AdamW", below=1.0)
+    weight_decay: float = number("weight decay of AdamW", below=1.0, zero=True, default=0.01)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealBits(Settings):
+    """Chapter 6: what a bit costs."""
+
+    data: str = choice("which jets", "sample", "simulate", "public", or_path=True, default="sample")
+    weights: str = choice("stored networks, or train them", "stored", "train", default="stored")
+    n_train: int = integer("jets to train the trigger tagger on", low=10)
+    n_valid: int = integer("jets to choose the epoch on", low=10)
+    n_test: int = integer("jets to judge on", low=10)
+    epochs: int = integer("passes over the training jets", low=1)
+    batch_size: int = integer("jets per training step", low=1)
+    learning_rate: float = number("step size of AdamW", below=1.0)
+    repeats: int = integer("interleaved repetitions of each timing", low=3)
+
+
+SCALES: dict[str, dict[str, Settings]] = {
+    "bitlinear": {
+        "smoke": BitLinear(
+            n_seeds=1, n_train=200, n_valid=100, n_test=200, epochs=2, batch_size=50, learning_rate=1e-2
+        ),
+        "book": BitLinear(
+            n_seeds=3, n_train=1000, n_valid=500, n_test=2000, epochs=40, batch_size=100, learning_rate=1e-2
+        ),
+        "laptop": BitLinear(
+            n_seeds=10, n_train=1000, n_valid=500, n_test=10_000, epochs=100, batch_size=100, learning_rate=1e-2
+        ),
+        # The paper trains nothing in its section 2; this is the laptop's study with the statistics of the other chapters.
+        "paper": BitLinear(
+            n_seeds=20, n_train=1000, n_valid=500, n_test=100_000, epochs=100, batch_size=100, learning_rate=1e-2
+        ),
+    },
+    "jets": {
+        "smoke": Jets(n_jets=500),
+        "book": Jets(n_jets=10_000),
+        "laptop": Jets(data="simulate", n_jets=50_000),
+        "paper": Jets(data="public", n_jets=2_000_000),
+    },
+    "quark_gluon": {
+        "smoke": QuarkGluon(
+            n_seeds=1,
+            n_train=300,
+            n_valid=100,
+            n_test=200,
+            max_constituents=30,
+            epochs=1,
+            batch_size=50,
+            learning_rate=1e-3,
+        ),
+        "book": QuarkGluon(
+            n_seeds=1, n_train=5000, n_valid=1000, n_test=4000, epochs=6, batch_size=128, learning_rate=1e-3
+        ),
+        "laptop": QuarkGluon(
+            data="simulate",
+            weights="train",
+            n_seeds=5,
+            n_train=20_000,
+            n_valid=5000,
+            n_test=25_000,
+            epochs=8,
+            batch_size=128,
+            learning_rate=1e-3,
+        ),
+        # Section 3 and the released code: 1.6 M / 200 k / 200 k of the public jets, AdamW at 1e-4, batches of 64, up to
+        # 100 epochs, five trainings (Table 1).
+        "paper": QuarkGluon(
+            data="public",
+            weights="train",
+            strategies=("none", "attention"),
+            n_seeds=5,
+            n_train=1_600_000,
+            n_valid=200_000,
+            n_test=200_000,
+            epochs=100,
+            batch_size=64,
+            learning_rate=1e-4,
+        ),
+    },
+    "real_bits": {
+        "smoke": RealBits(n_train=300, n_valid=100, n_test=200, epochs=1, batch_size=50, learning_rate=1e-3, repeats=3),
+        "book": RealBits(
+            n_train=5000, n_valid=1000, n_test=4000, epochs=10, batch_size=128, learning_rate=1e-3, repeats=20
+        ),
+        "laptop": RealBits(
+            data="simulate",
+            weights="train",
+            n_train=20_000,
+            n_valid=5000,
+            n_test=25_000,
+            epochs=20,
+            batch_size=128,
+            learning_rate=1e-3,
+            repeats=100,
+        ),
+        "paper": RealBits(
+            data="public",
+            weights="train",
+            n_train=1_600_000,
+            n_valid=200_000,
+            n_test=200_000,
+            epochs=20,
+            batch_size=1024,
+            learning_rate=1e-3,
+            repeats=100,
+        ),
+    },
+}
