@@ -1,0 +1,5 @@
+"""Make the data: Monte-Carlo generators behind one convention (seeded shards, resumable, atomic).
+
+The generators are optional: ``pip install 'bithep_lib[simulate]'``. Import the module you need, for example
+``from bithep_lib.simulate import jets``.
+"""

@@ -1,0 +1,149 @@
+"""Simulation in shards: independent, seeded, resumable, written whole or not at all.
+
+A *shard* is one file with its own random seed, so any number of processes (or cluster tasks) can fill a folder in any
+order and the content is the same. Each file carries the hash of everything that determines it; a second call
+skips what is already there and refuses to mix two configurations in one folder.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+__all__ = ["Shard", "atomic_open", "config_hash", "missing_extra", "plan", "produce", "seed_for", "versions"]
+
+STALE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file to simulate: ``size`` examples, seeded by ``(seed, index)``; ``config`` hashes the configuration."""
+
+    path: Path
+    index: int
+    size: int
+    seed: int
+    config: str
+
+
+def seed_for(*key: int, upper: int = 900_000_000) -> int:
+    """A seed in 1 .. ``upper`` (default: Pythia's range) from any tuple of non-negative integers.
+
+    ``numpy.random.SeedSequence`` mixes the key, so neighbouring shards get unrelated seeds.
+    """
+    return 1 + int(np.random.SeedSequence(key).generate_state(1)[0]) % upper
+
+
+def config_hash(config: Mapping) -> str:
+    """Sixteen hexadecimal digits that identify a JSON-able configuration."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def missing_extra(package: str, extra: str) -> ModuleNotFoundError:
+    """The error for an optional package that is not installed; it says how to install it."""
+    return ModuleNotFoundError(
+        f"this simulation needs the package {package!r}: install it with  pip install 'bithep_lib[{extra}]'"
+    )
+
+
+def versions(*packages: str, extra: str) -> dict[str, str]:
+    """The installed version of each package.
+
+    Raises:
+        ModuleNotFoundError: a package is not installed (the message names the optional extra that brings it).
+    """
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            raise missing_extra(package, extra) from None
+    return found
+
+
+def plan(folder: Path, stem: str, suffix: str, n: int, size: int, seed: int, config: str) -> list[Shard]:
+    """The shards of ``size`` examples that hold at least ``n`` examples, in order."""
+    count = -(-n // size)
+    return [Shard(folder / f"{stem}-{i:05d}{suffix}", i, size, seed, config) for i in range(count)]
+
+
+@contextlib.contextmanager
+def atomic_open(path: Path) -> Iterator[BinaryIO]:
+    """Open ``path`` for writing bytes; the file appears under its name only once it is complete.
+
+    The bytes go to a hidden neighbour that replaces ``path`` at the end and is removed after an exception. A neighbour
+    left behind by a killed process is removed by a later write of the same file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                left.unlink()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def produce(
+    shards: Sequence[Shard],
+    make: Callable[[Shard], None],
+    stored_config: Callable[[Path], str | None],
+    *,
+    workers: int = 1,
+    description: str = "simulating",
+    unit: str = "example",
+) -> list[Path]:
+    """Make the shards that are not there yet, ``workers`` at a time, and return the paths of all of them.
+
+    Args:
+        make: writes one shard (module-level function: it runs in another process when ``workers`` > 1).
+        stored_config: the configuration hash in a file, or None if the file cannot be read (it is then made again).
+
+    Raises:
+        ValueError: a file of another configuration is in the way, or ``workers`` is not positive.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be a positive number of processes, got {workers}")
+    todo = []
+    for shard in shards:
+        found = stored_config(shard.path) if shard.path.exists() else None
+        if found is None:
+            todo.append(shard)
+        elif found != shard.config:
+            raise ValueError(
+                f"{shard.path} was made with another configuration ({found}, now {shard.config}): "
+                "choose another output folder, or move the old files away"
+            )
+    total = sum(shard.size for shard in shards)
+    done = total - sum(shard.size for shard in todo)
+    with tqdm(total=total, initial=done, unit=unit, desc=description, disable=not todo) as bar:
+        try:
+            for size in Parallel(n_jobs=min(workers, max(1, len(todo))), return_as="generator_unordered")(
+                delayed(_made)(make, shard) for shard in todo
+            ):
+                bar.update(size)
+        except KeyboardInterrupt:
+            bar.write(f"interrupted; complete shards are kept in {shards[0].path.parent}: the same call resumes")
+            raise
+    return [shard.path for shard in shards]
+
+
+def _made(make: Callable[[Shard], None], shard: Shard) -> int:
+    make(shard)
+    return shard.size
