@@ -1,0 +1,1 @@
+"""Layouts, loading, checking and splitting of the data sets."""
