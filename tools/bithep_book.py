@@ -1,7 +1,8 @@
 """The book's Sphinx extension: MathJax beside the pages, and numbers that are read and not typed.
 
 MathJax: the browser part (``tex-chtml.js`` and its fonts) is copied from the installed package
-sphinx-mathjax-offline, so that nothing is fetched when the book is read. The package's own extension would copy all of its 24 MB.
+sphinx-mathjax-offline, so that nothing is fetched when the book is read. The package's own extension
+would copy all of its 24 MB.
 """
 
 import importlib.metadata
@@ -11,7 +12,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-MATHJAX = ("tex-chtml.js", "output/chtml/fonts")
+MATHJAX = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions/boldsymbol.js")
 
 
 def mathjax_folder() -> Path:
