@@ -11,8 +11,8 @@ __all__ = ["write_atomic"]
 def write_atomic(path: str | Path, content: bytes | str) -> Path:
     """Write `content` to `path` by way of a temporary file beside it, which is flushed to disk and then renamed.
 
-    The folder is created. When the write fails (full disk, read-only folder, Ctrl-C) the temporary file is removed and an
-    existing file at `path` is left as it was.
+    The folder is created. When the write fails (full disk, read-only folder, Ctrl-C) the temporary file is removed and
+    an existing file at `path` is left as it was.
 
     Raises:
         OSError: names the file and the reason.

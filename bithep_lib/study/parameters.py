@@ -1,8 +1,8 @@
 """What a parameter may be, and the one clear line a wrong one gets.
 
-A settings class (`study.settings`) declares each of its fields with one of the functions `integer`, `number`, `choice`,
-`choices` or `folder`. The same declaration checks the scales in the library, the parameters of a notebook and the command
-line of ``python -m bithep_lib.run``.
+A settings class (`study.settings`) declares each of its fields with one of the functions below: `integer`, `number`,
+`choice`, ... The same declaration checks the parameters of a notebook and the command line of
+``python -m bithep_lib.run``.
 """
 
 from __future__ import annotations

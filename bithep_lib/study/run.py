@@ -119,8 +119,8 @@ def setup(chapter: str, *, scale: str = "book", **parameters: Any) -> Run:
         takes an explicit seed.
 
     Raises:
-        ParameterError: (a ValueError) an unknown name, a wrong type, an impossible value, a device that is not there or a
-            folder that cannot be written. One line, with the values allowed.
+        ParameterError: (a ValueError) an unknown name, a wrong type, an impossible value, a device that is not there or
+            a folder that cannot be written. One line, with the values allowed.
     """
     settings = resolve(chapter, scale, parameters)
     place = _device(settings.device)

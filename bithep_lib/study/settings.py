@@ -28,9 +28,7 @@ class Settings:
 
     seed: int = integer("first seed: of the split, the initialisation and the training", default=1)
     device: str = device("where the networks run; auto takes a GPU when there is one")
-    threads: int = integer(
-        "CPU threads; results repeat to the bit for a fixed number (0: as PyTorch has it)", default=1
-    )
+    threads: int = integer("CPU threads (0: as PyTorch has it); results repeat for a fixed number", default=1)
     max_minutes: float | None = limit("stop cleanly after so many minutes and say what was left out")
     output_dir: str | None = folder("where records and checkpoints go (default: the cache)")
 
@@ -63,7 +61,9 @@ class QuarkGluon(Settings):
     data: str = choice("which jets", "sample", "simulate", "public", or_path=True, default="sample")
     weights: str = choice("stored networks, or train them all", "stored", "train", default="stored")
     strategies: tuple[str, ...] = choices(
-        "which layers become bits", "none", "all", "attention", "attention+features", default=("none", "all")
+        "which layers become bits: of the particle-flow network or of P-DAT",
+        *("none", "phi", "f", "hidden", "attention", "attention+features", "all"),
+        default=("none", "all"),
     )
     n_seeds: int = integer("trainings of each network, with seeds seed, seed + 1, ...", low=1)
     n_train: int = integer("jets to train on", low=10)
@@ -102,7 +102,7 @@ SCALES: dict[str, dict[str, Settings]] = {
         "laptop": BitLinear(
             n_seeds=10, n_train=1000, n_valid=500, n_test=10_000, epochs=100, batch_size=100, learning_rate=1e-2
         ),
-        # The paper trains nothing in its section 2; this is the laptop's study with the statistics of the other chapters.
+        # No table of the paper belongs to this chapter: the laptop's study with more seeds and points.
         "paper": BitLinear(
             n_seeds=20, n_train=1000, n_valid=500, n_test=100_000, epochs=100, batch_size=100, learning_rate=1e-2
         ),
