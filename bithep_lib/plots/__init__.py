@@ -1,5 +1,22 @@
-"""Figures of the book, one function each; every one returns a matplotlib Figure (see :mod:`bithep_lib.plots.style`)."""
+"""Figures of the book, one function each; every one returns a matplotlib Figure (see :mod:`bithep_lib.plots.style`).
 
+>>> from bithep_lib import plots
+>>> plots.tagging.roc_curves(labels, {"float": a, "bits": b})   # doctest: +SKIP
+"""
+
+from bithep_lib.plots import jets, layer, tagging
 from bithep_lib.plots.style import GLUON, OKABE_ITO, QUARK, line_styles, new_figure, ratio_figure, step_histogram, style
 
-__all__ = ["GLUON", "OKABE_ITO", "QUARK", "line_styles", "new_figure", "ratio_figure", "step_histogram", "style"]
+__all__ = [
+    "GLUON",
+    "OKABE_ITO",
+    "QUARK",
+    "jets",
+    "layer",
+    "line_styles",
+    "new_figure",
+    "ratio_figure",
+    "step_histogram",
+    "style",
+    "tagging",
+]

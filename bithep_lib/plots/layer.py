@@ -16,7 +16,7 @@ from bithep_lib.bitlinear import BitLinear, activation_codes, weight_codes
 from bithep_lib.plots.style import OKABE_ITO, line_styles, new_figure
 
 
-def layer_diagram(layer: BitLinear, x: Tensor) -> Figure:
+def diagram(layer: BitLinear, x: Tensor) -> Figure:
     """Figure 1 of arXiv:2504.03387, drawn from a live layer: every number in it was computed by the layer.
 
     Args:
@@ -45,8 +45,11 @@ def layer_diagram(layer: BitLinear, x: Tensor) -> Figure:
 
 
 def latent_weights(before: Tensor, after: Tensor) -> Figure:
-    """Latent weights in units of beta before and after training, with the three ranges that become -1, 0 and +1."""
-    edges = np.linspace(-4, 4, 81)
+    """Latent weights in units of beta before and after training, with the three ranges that become -1, 0 and +1.
+
+    The outermost bins hold what lies beyond.
+    """
+    edges = np.linspace(-6, 6, 121)
     with new_figure(1, 2, figsize=(8, 3.2), sharey=True) as (fig, axes):
         for ax, weight, title in zip(axes, (before, after), ("before training", "after training"), strict=True):
             codes, beta = weight_codes(weight)
@@ -54,7 +57,7 @@ def latent_weights(before: Tensor, after: Tensor) -> Figure:
             for code, colour in zip((-1, 0, 1), ("blue", "grey", "vermilion"), strict=True):
                 inside = codes.flatten().numpy() == code
                 label = f"$t$ = {code:+d}: {inside.mean():.0%}" if code else f"$t$ = 0: {inside.mean():.0%}"
-                ax.hist(ratio[inside], edges, color=OKABE_ITO[colour], label=label)
+                ax.hist(ratio[inside], edges, color=OKABE_ITO[colour], edgecolor="none", label=label)
             for threshold in (-0.5, 0.5):
                 ax.axvline(threshold, color="black", linewidth=0.8, linestyle=":")
             ax.set(title=title, xlabel=r"latent weight $\theta/\beta$")
@@ -80,7 +83,7 @@ def decision_maps(
     """Maps of a classifier's probability over two input coordinates, one panel for each name in ``predict``.
 
     Args:
-        predict: panel title to a function from (n, 2) inputs to n logits.
+        predict: panel title to a network that turns inputs (n, 2) into n logits.
         points: shape (n, 2), drawn on each map with their 0/1 ``labels``.
         labels: shape (n,).
         ncols: panels in a row.
@@ -94,12 +97,13 @@ def decision_maps(
         axes,
     ):
         for ax, (title, function) in zip(axes.flat, predict.items(), strict=False):
-            probability = torch.sigmoid(function(grid)).reshape(120, 120).numpy()
+            with torch.no_grad():
+                probability = torch.sigmoid(function(grid)).reshape(120, 120).numpy()
             shown = ax.contourf(across, up, probability, np.linspace(0, 1, 11), cmap="coolwarm", alpha=0.75)
             ax.contour(across, up, probability, [0.5], colors="black", linewidths=1)
             for label, colour in ((0, "blue"), (1, "vermilion")):
                 inside = labels == label
-                ax.scatter(*points[inside].T, s=4, color=OKABE_ITO[colour], edgecolor="white", linewidth=0.2)
+                ax.scatter(*points[inside].T, s=7, color=OKABE_ITO[colour], edgecolor="white", linewidth=0.4)
             ax.set_title(title)
         for ax in axes.flat[len(predict) :]:
             ax.set_axis_off()
