@@ -11,6 +11,7 @@ About 25 jets per second and core. Shards hold 2 500 jets, quark and gluon in tu
 """
 
 import argparse
+import io
 import json
 import sys
 import zipfile
@@ -22,7 +23,8 @@ import numpy as np
 
 from bithep_lib.data.cache import cache_dir
 from bithep_lib.data.quark_gluon.layout import GLUON, QUARK
-from bithep_lib.simulate.shards import Shard, atomic_open, config_hash, plan, produce, seed_for, versions
+from bithep_lib.files import write_atomic
+from bithep_lib.simulate.shards import Shard, config_hash, plan, produce, seed_for, versions
 
 __all__ = ["JetProcess", "generate", "main", "shard_size"]
 
@@ -134,8 +136,9 @@ def _make_shard(shard: Shard, process: JetProcess, config: dict) -> None:
     arrays = {key: _alternated(classes[0][key], classes[1][key]) for key in classes[0]}
     arrays = {key: a.astype(np.float32) if a.dtype == np.float64 else a for key, a in arrays.items()}
     meta = {"config": config, "config_hash": shard.config, "index": shard.index, "seeds": seeds, "counters": counters}
-    with atomic_open(shard.path) as file:
-        np.savez_compressed(file, **arrays, meta=np.array(json.dumps(meta, sort_keys=True)))
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays, meta=np.array(json.dumps(meta, sort_keys=True)))
+    write_atomic(shard.path, content.getvalue())
 
 
 def _alternated(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -5,24 +5,18 @@ order and the content is the same. Each file carries the hash of everything that
 skips what is already there and refuses to mix two configurations in one folder.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-__all__ = ["Shard", "atomic_open", "config_hash", "missing_extra", "plan", "produce", "seed_for", "versions"]
-
-STALE_SECONDS = 3600.0
+__all__ = ["Shard", "config_hash", "missing_extra", "plan", "produce", "seed_for", "versions"]
 
 
 @dataclass(frozen=True)
@@ -75,29 +69,6 @@ def plan(folder: Path, stem: str, suffix: str, n: int, size: int, seed: int, con
     """The shards of ``size`` examples that hold at least ``n`` examples, in order."""
     count = -(-n // size)
     return [Shard(folder / f"{stem}-{i:05d}{suffix}", i, size, seed, config) for i in range(count)]
-
-
-@contextlib.contextmanager
-def atomic_open(path: Path) -> Iterator[BinaryIO]:
-    """Open ``path`` for writing bytes; the file appears under its name only once it is complete.
-
-    The bytes go to a hidden neighbour that replaces ``path`` at the end and is removed after an exception. A neighbour
-    left behind by a killed process is removed by a later write of the same file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > STALE_SECONDS:
-                left.unlink()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def produce(

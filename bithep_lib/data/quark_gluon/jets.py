@@ -17,7 +17,8 @@ class Jets:
     """N jets with at most M particles each.
 
     Attributes:
-        constituents: float32 (N, M, 4) of (pt [GeV], y, phi, pid): pt descending, phi within pi of the jet's, zero padded.
+        constituents: float32 (N, M, 4) of (pt [GeV], y, phi, pid), zero padded: pt descending, phi within pi of the
+            jet's.
         label: int8 (N,), 1 for a quark jet and 0 for a gluon jet.
         truth: arrays (N,) of :data:`~bithep_lib.data.quark_gluon.layout.TRUTH`; empty for the public files.
         source: where they come from, for people.
@@ -57,10 +58,8 @@ class Jets:
 
     def __repr__(self) -> str:
         quarks = int((self.label == QUARK).sum())
-        return (
-            f"Jets({len(self)}: {quarks} quark, {len(self) - quarks} gluon; at most {self.constituents.shape[1]} particles; "
-            f"{self.source}; {self.fingerprint[:12]})"
-        )
+        counts = f"{len(self)}: {quarks} quark, {len(self) - quarks} gluon"
+        return f"Jets({counts}; at most {self.constituents.shape[1]} particles; {self.source}; {self.fingerprint[:12]})"
 
 
 def concatenate(parts: Sequence[Jets], source: str) -> Jets:
@@ -79,8 +78,8 @@ def concatenate(parts: Sequence[Jets], source: str) -> Jets:
 def split(jets: Jets, sizes: Sequence[int], seed: int) -> tuple[Jets, ...]:
     """Disjoint random subsets of the given sizes, for example training, validation and test.
 
-    Each keeps the quark fraction of the whole (to one jet) and is in random order. The result depends on ``seed`` and the
-    order of ``jets`` only.
+    Each keeps the quark fraction of the whole (to one jet) and is in random order. The result depends on ``seed`` and
+    the order of ``jets`` only.
 
     Raises:
         ValueError: a size is negative, or there are fewer jets than asked for.

@@ -20,7 +20,7 @@ _SPECIES = {
 }
 
 PDG_IDS = tuple(sorted([-i for i in _SPECIES if i not in (22, 130)] + list(_SPECIES)))
-"""The fourteen ids that occur in jets at particle level: both signs, but photon and K0_L are their own antiparticles."""
+"""The fourteen ids that occur in jets at particle level; photon and K0_L are their own antiparticles."""
 
 _TOP = max(_SPECIES)
 _CLASS, _CHARGE, _MASS = np.full(_TOP + 1, -1, np.int8), np.zeros(_TOP + 1, np.int8), np.zeros(_TOP + 1)
@@ -44,5 +44,6 @@ def mass(pid: np.ndarray) -> np.ndarray:
 
 
 def _index(pid: np.ndarray) -> np.ndarray:
-    index = np.abs(pid).astype(np.int64)
-    return np.where(index > _TOP, 0, index)
+    """Row of the tables; ids that are in none of them go to row 0, which is padding's."""
+    size = np.abs(pid)
+    return np.where(size > _TOP, 0, size).astype(np.intp)

@@ -1,0 +1,188 @@
+"""Is this file what it says it is? Every complaint names the file, the array, the row and what to do.
+
+Beyond broken files (shapes, NaN, unknown particles) the checks look for mistakes that would otherwise only show as a
+bad result: GeV and MeV, radians and degrees, exchanged columns, rows of one array shuffled against another, labels
+permuted or inverted, the same file twice.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bithep_lib.data.quark_gluon.jets import Jets
+from bithep_lib.data.quark_gluon.kinematics import jet_momentum, relative
+from bithep_lib.data.quark_gluon.layout import COLUMNS, GLUON, QUARK, TRUTH
+from bithep_lib.data.quark_gluon.particles import PDG_IDS, particle_class
+
+__all__ = ["DataError", "check_arrays", "check_jets", "check_labels", "check_unique"]
+
+PT_WINDOW = (500.0, 550.0)
+PT_TOLERANCE = 0.5  # GeV: rounding of the stored particles
+RAPIDITY_MAX = 1.7
+FARTHEST = 1.5  # anti-kT particles of R = 0.4 reach a bit beyond R, never this far; those of large-R jets neither
+MULTIPLICITY_GAP = 19.8  # gluon - quark, published (see closure.py)
+ENOUGH = 200  # jets of each class for a statement about means: the gap is then 13 standard errors
+
+
+class DataError(ValueError):
+    """A data file that cannot be used as it is."""
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], file: str, ordered: bool = False) -> None:
+    """Shapes, finiteness, labels, padding and particle ids of the arrays of one file.
+
+    Args:
+        ordered: also insist on descending pt (files of our own simulation promise it).
+
+    Raises:
+        DataError: naming file, array and row.
+    """
+    x, y = arrays["X"], arrays["y"]
+    if x.ndim != 3 or x.shape[-1] != len(COLUMNS) or 0 in x.shape or not np.issubdtype(x.dtype, np.number):
+        raise DataError(f"{file}: X must be numbers (N, M, 4) with columns {COLUMNS}, got {x.dtype} {x.shape}")
+    for key in ("y", *(key for key in TRUTH if key in arrays)):
+        column = arrays[key]
+        if column.shape != x.shape[:1] or not np.issubdtype(column.dtype, np.number):
+            raise DataError(
+                f"{file}: {key} must be numbers of shape ({len(x)},) as X has {len(x)} jets, got {column.shape}"
+            )
+        _none(~np.isfinite(column), file, key, column, "is not finite")
+    _none(~np.isfinite(x), file, "X", x, "is not finite")
+    _none(~np.isin(y, (GLUON, QUARK)), file, "y", y, "is no label: 1 is quark, 0 is gluon")
+    pt, pid = x[..., 0], x[..., 3]
+    _none(pt < 0, file, "X", x, "is negative: columns are (pt, y, phi, pid) in this order", column=0)
+    _none(~(pt > 0).any(-1), file, "X", x, "has no particle: an empty jet", column=None)
+    _none((pt == 0) & (x != 0).any(-1), file, "X", x, "is zero, but the particle is not padding", column=0)
+    unknown = (pt > 0) & ((particle_class(pid) < 0) | (pid != np.rint(pid)) | ~np.isin(pid, PDG_IDS))
+    _none(unknown, file, "X", x, f"is not the PDG id of a particle at this level: {PDG_IDS}", column=3)
+    if ordered:
+        _none(pt[:, 1:] > pt[:, :-1], file, "X", x[:, 1:], "is above its predecessor: not in descending pt", column=0)
+
+
+def check_jets(jets: Jets, file: str, pt_window: tuple[float, float] | None = PT_WINDOW) -> None:
+    """Units, exchanged columns and truth: each jet must be a jet of the stated selection.
+
+    Args:
+        pt_window: the selection in GeV; None when these are jets of another one (only the angles are checked then).
+
+    Raises:
+        DataError: naming file and row.
+    """
+    x = jets.constituents
+    largest = float(np.abs(x[..., 2]).max())
+    if largest > 4 * np.pi:
+        raise DataError(
+            f"{file}: X column phi reaches {largest:.4g}, but must be in radians: degrees, or columns exchanged?"
+        )
+    axis, far = jet_momentum(x), relative(x)["dr"].max(-1)
+    if (row := _first(far > FARTHEST)) is not None:
+        raise DataError(
+            f"{file}: X row {row} has a particle {far[row]:.3g} from the jet axis, too far for a jet of R = 0.4: "
+            "columns exchanged, phi in degrees, or particles of several jets mixed?"
+        )
+    if pt_window is not None:
+        low, high = pt_window
+        if (row := _first(np.abs(axis["y"]) > 2 * RAPIDITY_MAX)) is not None:
+            raise DataError(
+                f"{file}: X row {row} is a jet at rapidity {axis['y'][row]:.3g}: are the columns y and phi exchanged?"
+            )
+        if (row := _first((axis["pt"] < low - PT_TOLERANCE) | (axis["pt"] > high + PT_TOLERANCE))) is not None:
+            raise DataError(
+                f"{file}: X row {row} is a jet of pt {axis['pt'][row]:.5g} GeV, outside {low:g}-{high:g}"
+                f"{_unit_hint(axis['pt'][row], low, high)} (for jets of your own selection give pt_window=None)"
+            )
+        if (row := _first(np.abs(axis["y"]) > RAPIDITY_MAX + 0.01)) is not None:
+            raise DataError(
+                f"{file}: X row {row} is a jet at rapidity {axis['y'][row]:.3g}, beyond {RAPIDITY_MAX} "
+                "(for jets of your own selection give pt_window=None)"
+            )
+    _check_truth(jets, axis, file)
+
+
+def _check_truth(jets: Jets, axis: Mapping[str, np.ndarray], file: str) -> None:
+    """Truth columns and X must speak of the same jets (files merged or shuffled by hand lose this first)."""
+    truth = jets.truth
+    for key, value, tolerance in (("jet_pt", axis["pt"], 0.1), ("jet_m", axis["m"], 0.5)):
+        if key in truth and (row := _first(np.abs(truth[key] - value) > tolerance)) is not None:
+            raise DataError(
+                f"{file}: {key} row {row} is {truth[key][row]:.6g} GeV, but its particles give {value[row]:.6g}: "
+                "X and the truth columns are not in the same order"
+            )
+    if "parton_id" in truth:
+        parton = np.abs(truth["parton_id"])
+        wrong = np.where(jets.label == QUARK, (parton < 1) | (parton > 3), parton != 21)
+        if (row := _first(wrong)) is not None:
+            raise DataError(
+                f"{file}: y row {row} is {jets.label[row]}, but parton_id is {truth['parton_id'][row]}: "
+                "labels shuffled or inverted? (1 for u, d and s, 0 for the gluon, 21)"
+            )
+
+
+def _unit_hint(pt: float, low: float, high: float) -> str:
+    for unit, factor in (("MeV", 1e3), ("TeV", 1e-3)):
+        if 0.99 * low < pt / factor < 1.01 * high:
+            return f"; it would fit in {unit}: convert to GeV"
+    return ""
+
+
+def _first(bad: np.ndarray) -> int | None:
+    """Row of the first True, if any."""
+    return int(np.argmax(bad)) if bad.any() else None
+
+
+def check_labels(jets: Jets, file: str) -> None:
+    """Gluon jets have more particles than quark jets (53 against 33): permuted labels show as an absent difference.
+
+    Needs 200 jets of each class, and says nothing below that.
+
+    Raises:
+        DataError: the difference of the mean multiplicities is less than half of the published one.
+    """
+    counts = [jets.multiplicity[jets.label == label] for label in (QUARK, GLUON)]
+    if min(map(len, counts)) < ENOUGH:
+        return
+    quark, gluon = (float(n.mean()) for n in counts)
+    if gluon - quark < MULTIPLICITY_GAP / 2:
+        guess = "inverted (1 must be quark)" if quark - gluon > MULTIPLICITY_GAP / 2 else "shuffled against the jets"
+        raise DataError(
+            f"{file}: y = 1 (quark) has {quark:.1f} particles a jet, y = 0 (gluon) {gluon:.1f}, not about 33 and 53: "
+            f"the labels look {guess}"
+        )
+
+
+def check_unique(jets: Jets, rows_of: Mapping[str, int]) -> None:
+    """No jet may come twice: the same file under two names would put training jets into the test set.
+
+    Args:
+        rows_of: number of jets of each file, in the order of ``jets``.
+    """
+    leading = np.ascontiguousarray(jets.constituents[:, :3].reshape(len(jets), -1))
+    keys = leading.view(np.dtype((np.void, leading.dtype.itemsize * leading.shape[1]))).ravel()
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    again = first[inverse] != np.arange(len(jets))
+    if again.any():
+        row = int(np.argmax(again))
+        places = " and ".join(_place(int(i), rows_of) for i in (first[inverse[row]], row))
+        raise DataError(f"the same jet is in {places}: the same file twice?")
+
+
+def _place(row: int, rows_of: Mapping[str, int]) -> str:
+    for file, count in rows_of.items():
+        if row < count:
+            return f"{file} row {row}"
+        row -= count
+    raise IndexError(row)
+
+
+def _none(bad: np.ndarray, file: str, key: str, values: np.ndarray, what: str, column: int | None = -1) -> None:
+    """Raise for the first True of ``bad``: (N,), (N, M) with ``column`` of the particle, or (N, M, 4)."""
+    if not bad.any():
+        return
+    place = tuple(int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))
+    text = f"{file}: {key} row {place[0]}"
+    if len(place) > 1:
+        column = place[2] if len(place) == 3 else column
+        text += f", particle {place[1]}, column {COLUMNS[column]} = {values[place[0], place[1], column]:g}"
+    elif column is not None:
+        text += f" = {values[place]:g}"
+    raise DataError(f"{text} {what}")
