@@ -104,7 +104,7 @@ class QuantSpec:
         return cls(weights=weights)
 
 
-def weight_codes(weight: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:  # noqa: B008 (frozen)
+def weight_codes(weight: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:
     """Equation 1: a weight matrix as small integers and one scale.
 
     Args:
@@ -120,7 +120,7 @@ def weight_codes(weight: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor,
     return t.to(torch.int8), beta
 
 
-def activation_codes(x: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:  # noqa: B008 (frozen)
+def activation_codes(x: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:
     """Equation 2: the input of a layer as integers and their scales.
 
     Args:
@@ -180,6 +180,86 @@ def _integer_linear(
     return accumulated if bias is None else accumulated.add_(bias)
 
 
+class Saved(NamedTuple):
+    """What the backward pass of a layer needs: its operands as codes and scales, in the form of the backend that made them.
+
+    On the native backend the codes of the weights are packed (four in a byte of uint8), and the rows of q are padded.
+    """
+
+    q: Tensor
+    s: Tensor | None
+    t: Tensor
+    beta: Tensor | None
+
+
+def layer_forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: QuantSpec) -> tuple[Tensor, Saved]:
+    """Equations 1-3 for rows x (tokens, in): the output in the dtype of the scales, and what backward needs."""
+    dtype = _compute_dtype(x)
+    kernel = kernel_for(x, weight, spec)
+    if kernel is not None:
+        return _native_forward(kernel, x, weight, bias, spec)
+    q, s, t, beta = x.to(dtype), None, weight.to(dtype), None
+    if spec.activation_bits is not None:
+        q, s = _activation_codes(q, spec)
+    if spec.weights is not None:
+        t, beta = _weight_codes(t, spec)
+    y = _integer_linear(q, s, t, beta, None if bias is None else bias.to(dtype), spec)
+    q = q if s is None else q.to(_storage_dtype(spec.q_max))
+    return y, Saved(q, s, t if beta is None else t.to(torch.int8), beta)
+
+
+def layer_backward(
+    g: Tensor, saved: Saved, weight_shape: tuple[int, int], needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The straight-through gradients of the rows, the weight and the bias, as far as they are needed."""
+    q, s, t, beta = saved
+    dx = dweight = dbias = None
+    if needs[0]:
+        if t.dtype == torch.uint8:
+            dequantised = native.kernel().dequantise_weights(t, beta, *weight_shape)
+        else:
+            dequantised = t if beta is None else t.to(g.dtype).mul_(beta)
+        dx = g @ dequantised
+    if needs[1]:
+        if t.dtype == torch.uint8:
+            dequantised = native.kernel().dequantise_rows(q, s, weight_shape[1])
+        else:
+            dequantised = q if s is None else q.to(g.dtype).div_(s)
+        dweight = g.t() @ dequantised
+    if needs[2]:
+        dbias = g.sum(dim=0)
+    return dx, dweight, dbias
+
+
+def kernel_for(x: Tensor, weight: Tensor, spec: QuantSpec) -> native.Kernel | None:
+    """The native kernel where it computes this layer: float32 on the CPU, at most 8 bits, one scale for each token."""
+    if (
+        x.device.type == weight.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and spec.t_max == 1
+        and spec.q_max is not None
+        and spec.q_max < 2**7
+        and spec.activation_scale != "tensor"
+        and spec.q_max * weight.shape[1] < 2**24
+        and x.numel() > 0
+    ):
+        return native.kernel()
+    return None
+
+
+def _native_forward(
+    kernel: native.Kernel, x: Tensor, weight: Tensor, bias: Tensor | None, spec: QuantSpec
+) -> tuple[Tensor, Saved]:
+    """`layer_forward` on the kernel: the same integers and the same roundings, so the same bits."""
+    weight = weight.contiguous()
+    beta, mean = weight_scale(weight, spec)
+    codes = kernel.quantise_weights(weight, beta, mean)
+    bias = None if bias is None else bias.float().contiguous()
+    n, k = weight.shape
+    y, q, s = kernel.forward(native.PackedLayer(codes, beta, bias, k, n, spec.q_max, spec.fixed_scale), x.contiguous())
+    return y, Saved(q, s, codes, beta)
+
+
 class _StraightThrough(torch.autograd.Function):
     """Equations 1-3 forward; backward, the gradients of the linear layer with the quantised operands (arXiv:1308.3432).
 
@@ -192,42 +272,29 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, spec: QuantSpec) -> Tensor:
-        dtype = _compute_dtype(x)
-        q, s = x.reshape(-1, x.shape[-1]).to(dtype), None
-        t, beta = weight.to(dtype), None
-        if spec.activation_bits is not None:
-            q, s = _activation_codes(q, spec)
-        if spec.weights is not None:
-            t, beta = _weight_codes(t, spec)
-        y = _integer_linear(q, s, t, beta, None if bias is None else bias.to(dtype), spec)
-
+        y, saved = layer_forward(x.reshape(-1, x.shape[-1]), weight, bias, spec)
         x_needs_grad, weight_needs_grad = ctx.needs_input_grad[:2]
         ctx.save_for_backward(
-            (q if s is None else q.to(_storage_dtype(spec.q_max))) if weight_needs_grad else None,
-            s if weight_needs_grad else None,
-            (t if beta is None else t.to(torch.int8)) if x_needs_grad else None,
-            beta if x_needs_grad else None,
+            saved.q if weight_needs_grad else None,
+            saved.s if weight_needs_grad else None,
+            saved.t if x_needs_grad or saved.t.dtype == torch.uint8 else None,
+            saved.beta if x_needs_grad else None,
         )
         ctx.dtypes = x.dtype, weight.dtype, None if bias is None else bias.dtype
-        ctx.x_shape = x.shape
+        ctx.shapes = x.shape, weight.shape
         return y.to(x.dtype).view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g: Tensor) -> tuple[Tensor | None, ...]:
-        q, s, t, beta = ctx.saved_tensors
-        dtype = _compute_dtype(g)
-        g = g.reshape(-1, g.shape[-1]).to(dtype)
-        dx = dweight = dbias = None
+        x_shape, weight_shape = ctx.shapes
         with _no_autocast(g):
-            if ctx.needs_input_grad[0]:
-                dx = g @ (t if beta is None else t.to(dtype).mul_(beta))
-                dx = dx.to(ctx.dtypes[0]).view(ctx.x_shape)
-            if ctx.needs_input_grad[1]:
-                dweight = (g.t() @ (q if s is None else q.to(dtype).div_(s))).to(ctx.dtypes[1])
-            if ctx.needs_input_grad[2]:
-                dbias = g.sum(dim=0).to(ctx.dtypes[2])
-        return dx, dweight, dbias, None
+            g = g.reshape(-1, g.shape[-1]).to(_compute_dtype(g))
+            grads = layer_backward(g, Saved(*ctx.saved_tensors), weight_shape, ctx.needs_input_grad[:3])
+        dx, dweight, dbias = (
+            grad if grad is None else grad.to(dtype) for grad, dtype in zip(grads, ctx.dtypes, strict=True)
+        )
+        return dx if dx is None else dx.view(x_shape), dweight, dbias, None
 
 
 class BitLinear(nn.Linear):
@@ -258,7 +325,7 @@ class BitLinear(nn.Linear):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        spec: QuantSpec = QuantSpec(),  # noqa: B008 (frozen)
+        spec: QuantSpec = QuantSpec(),
     ) -> None:
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         self.spec = spec

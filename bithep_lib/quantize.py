@@ -147,7 +147,7 @@ class QuantReport:
 def quantize_(
     model: nn.Module,
     select: Select | None,
-    spec: QuantSpec = QuantSpec(),  # noqa: B008 (frozen)
+    spec: QuantSpec = QuantSpec(),
     *,
     example: Tensor | tuple[Any, ...] | None = None,
 ) -> QuantReport:
