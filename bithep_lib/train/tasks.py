@@ -1,0 +1,82 @@
+"""What is learned: a task is a model with its loss and its optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from bithep_lib.train.data import check_labels
+
+
+class ClassificationTask(pl.LightningModule):
+    """Binary classification: cross-entropy on the logit, AdamW.
+
+    Args:
+        model: called as ``model(*inputs)`` for a batch ``(*inputs, label)``; returns logits of shape (B,) or (B, 1).
+        learning_rate: step size of AdamW.
+        weight_decay: of AdamW, on all parameters.
+        schedule: makes a learning-rate scheduler, stepped once an epoch, from the optimiser; None: constant.
+
+    It logs train_loss, valid_loss, valid_accuracy (logit above 0) and valid_auc.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        schedule: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.schedule = schedule
+        name = getattr(schedule, "__qualname__", repr(schedule))
+        self.save_hyperparameters({"learning_rate": learning_rate, "weight_decay": weight_decay, "schedule": name})
+        self._valid: list[tuple[Tensor, Tensor]] = []
+
+    def check_data(self, data: Dataset, name: str) -> None:
+        """Refuse labels other than 0 and 1, or all alike (see `bithep_lib.train.data.check_labels`)."""
+        check_labels(data, name)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        logit = self.model(*inputs)
+        return logit.squeeze(-1) if logit.ndim == 2 else logit
+
+    def _loss(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        *inputs, label = batch
+        logit, label = self(*inputs).float(), label.float()
+        if logit.shape != label.shape:
+            raise ValueError(f"the model gave logits of shape {tuple(logit.shape)} for labels of {tuple(label.shape)}")
+        return F.binary_cross_entropy_with_logits(logit, label), logit, label
+
+    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
+        loss, _, label = self._loss(batch)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(label), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
+        loss, logit, label = self._loss(batch)
+        self.log("valid_loss", loss, batch_size=len(label), sync_dist=True)
+        self._valid.append((logit, label))
+
+    def on_validation_epoch_end(self) -> None:
+        logit, label = (torch.cat(parts).cpu().numpy() for parts in zip(*self._valid, strict=True))
+        self._valid.clear()
+        if np.isfinite(logit).all() and 0 < label.mean() < 1:
+            self.log("valid_accuracy", float(((logit > 0) == label).mean()), sync_dist=True)
+            self.log("valid_auc", float(roc_auc_score(label, logit)), sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
+        )
+        return optimizer if self.schedule is None else ([optimizer], [self.schedule(optimizer)])
