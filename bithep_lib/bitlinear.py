@@ -25,86 +25,20 @@ Example:
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from bithep_lib import native
+from bithep_lib.spec import QuantSpec
+
 EPS = 1e-8
 """Lower bound of both scales, as in the published code: an all-zero row or matrix gets the codes 0 instead of 0/0."""
 
-WeightKind = Literal["ternary", "binary", "int8"]
-ActivationScale = Literal["token", "tensor"]
 
-
-@dataclass(frozen=True)
-class QuantSpec:
-    """What a BitLinear layer quantises, and how finely.
-
-    Args:
-        weights: ``"ternary"`` (1.58 bit, equation 1), ``"binary"`` (1 bit, sign(theta - <theta>) with the same beta),
-            ``"int8"`` (a control: absmax, 127 levels) or None (full-precision weights, a control).
-        activation_bits: bits b of the input codes, 2 to 16, or None (full-precision inputs, a control).
-        levels: the largest code Q_b, by default 2^(b-1) - 1 = 127 for 8 bits. The paper's 2^(b-1) = 128 does not fit a
-            signed byte.
-        activation_scale: ``"token"``: one gamma for each vector that enters the layer; ``"tensor"``: one gamma for the
-            whole tensor, as in equation 2. With ``"tensor"`` a jet's output depends on the other jets in its batch.
-
-    Raises:
-        ValueError: names the field, the value and the values allowed.
-    """
-
-    weights: WeightKind | None = "ternary"
-    activation_bits: int | None = 8
-    levels: int | None = None
-    activation_scale: ActivationScale = "token"
-
-    def __post_init__(self) -> None:
-        def refuse(field: str, allowed: str) -> None:
-            raise ValueError(f"QuantSpec: {field}={getattr(self, field)!r} is not allowed; choose {allowed}")
-
-        def is_int(value: object) -> bool:
-            return isinstance(value, int) and not isinstance(value, bool)
-
-        if self.weights not in (*get_args(WeightKind), None):
-            refuse("weights", f"one of {', '.join(get_args(WeightKind))} or None")
-        if self.activation_bits is not None and not (is_int(self.activation_bits) and 2 <= self.activation_bits <= 16):
-            refuse("activation_bits", "an integer from 2 to 16, or None")
-        if self.levels is not None and self.activation_bits is None:
-            refuse("levels", "None when activation_bits is None (nothing is rounded)")
-        if self.levels is not None and not (
-            is_int(self.levels) and 1 <= self.levels <= 2 ** (self.activation_bits - 1)
-        ):
-            refuse("levels", f"an integer from 1 to 2^(b-1) = {2 ** (self.activation_bits - 1)}, or None")
-        if self.activation_scale not in get_args(ActivationScale):
-            refuse("activation_scale", f"one of {', '.join(get_args(ActivationScale))}")
-
-    @property
-    def q_max(self) -> int | None:
-        """The largest activation code Q_b (None for full-precision inputs)."""
-        if self.activation_bits is None:
-            return None
-        return self.levels if self.levels is not None else 2 ** (self.activation_bits - 1) - 1
-
-    @property
-    def t_max(self) -> int | None:
-        """The largest weight code: 1 (ternary, binary), 127 (int8), None for full-precision weights."""
-        return {"ternary": 1, "binary": 1, "int8": 127, None: None}[self.weights]
-
-    @classmethod
-    def paper(cls, weights: WeightKind = "ternary") -> QuantSpec:
-        """Equations 1-3 to the letter: 128 levels, one gamma for the whole tensor. Outputs depend on the batch."""
-        return cls(weights=weights, levels=128, activation_scale="tensor")
-
-    @classmethod
-    def reference(cls, weights: WeightKind = "ternary") -> QuantSpec:
-        """What the published code runs, and the default here: 127 levels, one gamma for each token."""
-        return cls(weights=weights)
-
-
-def weight_codes(weight: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:
+def weight_codes(weight: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:  # noqa: B008 (frozen)
     """Equation 1: a weight matrix as small integers and one scale.
 
     Args:
@@ -120,7 +54,7 @@ def weight_codes(weight: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor,
     return t.to(torch.int8), beta
 
 
-def activation_codes(x: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:
+def activation_codes(x: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:  # noqa: B008 (frozen)
     """Equation 2: the input of a layer as integers and their scales.
 
     Args:
@@ -134,44 +68,62 @@ def activation_codes(x: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, 
     """
     if spec.activation_bits is None:
         raise ValueError("activation_codes: spec.activation_bits is None, so the input is not quantised")
-    q, s = _activation_codes(x.detach().to(_compute_dtype(x)), spec)
-    return q.nan_to_num(0.0).to(_storage_dtype(spec.q_max)), s
+    q, s = _activation_codes(x.detach().to(compute_dtype(x)), spec)
+    return q.nan_to_num(0.0).to(storage_dtype(spec.q_max)), s
+
+
+def weight_scale(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor | None]:
+    """The scale beta of a weight matrix, and the mean <theta> that binary weights are compared with (else None)."""
+    # Row sums first: torch splits a full reduction over its threads, so a plain mean() would depend on their number.
+    mean = weight.sum(dim=1).sum() / weight.numel() if spec.weights == "binary" else None
+    if spec.weights == "int8":
+        beta = weight.abs().amax() / spec.t_max
+    else:
+        beta = weight.abs().sum(dim=1).sum() / weight.numel()
+    beta = beta.clamp_min(EPS)
+    return _nearest_power_of_two(beta) if spec.power_of_two else beta, mean
 
 
 def _weight_codes(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
     """`weight_codes` with the codes as integer-valued floats, ready for a matrix product."""
-    # Row sums first: torch splits a full reduction over its threads, so a plain mean() would depend on their number.
-    beta = (weight.abs().sum(dim=1).sum() / weight.numel()).clamp_min(EPS)
-    if spec.weights == "ternary":
-        return (weight / beta).round_().clamp_(-1, 1), beta
+    beta, mean = weight_scale(weight, spec)
     if spec.weights == "binary":
-        mean = weight.sum(dim=1).sum() / weight.numel()
         return (weight >= mean).to(weight.dtype).mul_(2).sub_(1), beta  # sign, with sign(0) = +1: two states, not three
-    beta = (weight.abs().amax() / spec.t_max).clamp_min(EPS)
     return (weight / beta).round_().clamp_(-spec.t_max, spec.t_max), beta
+
+
+def _nearest_power_of_two(beta: Tensor) -> Tensor:
+    """The power of two nearest on a logarithmic scale. beta = m 2^e with 1/2 <= m < 1, and beta / m is exactly 2^e."""
+    mantissa, _ = torch.frexp(beta)
+    return beta / mantissa * torch.where(mantissa < 0.5**0.5, 0.5, 1.0).to(beta.dtype)
 
 
 def _activation_codes(x: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
     """`activation_codes` with the codes as integer-valued floats, ready for a matrix product."""
-    if spec.activation_scale == "token":
-        gamma = x.abs().amax(dim=-1, keepdim=True)
+    if x.numel() == 0:
+        gamma = x.new_zeros(() if spec.activation_scale == "tensor" else (*x.shape[:-1], 1))
+    elif spec.activation_scale == "tensor":
+        gamma = torch.linalg.vector_norm(x, ord=float("inf"))
     else:
-        gamma = x.abs().amax() if x.numel() else x.new_zeros(())
-    # Two roundings, reciprocal then product: another implementation has to do the same to agree to the bit.
-    s = gamma.clamp_min(EPS).reciprocal_() * spec.q_max
-    s = torch.where(
-        gamma < float("inf"), s, float("nan")
-    )  # one NaN or infinity makes its whole token NaN, never a code
-    # The clip of equation 2 cannot act: |x| <= gamma, and two roundings move x s by less than half a code.
-    return (x * s).round_(), s
+        gamma = torch.linalg.vector_norm(x, ord=float("inf"), dim=-1, keepdim=True)
+    if spec.power_of_two:
+        s = torch.full_like(gamma, spec.fixed_scale)
+    else:
+        # Two roundings, reciprocal then product: any other implementation has to do the same to agree to the bit.
+        s = gamma.clamp_min(EPS).reciprocal_() * spec.q_max
+    s = torch.where(gamma < float("inf"), s, float("nan"))  # one NaN or infinity makes its token NaN, never a code
+    q = (x * s).round_()
+    if spec.power_of_two:  # else the clip cannot act: |x| <= gamma, and two roundings move x s by less than half a code
+        q.clamp_(-spec.q_max, spec.q_max)
+    return q, s
 
 
 def _integer_linear(
     q: Tensor, s: Tensor | None, t: Tensor, beta: Tensor | None, bias: Tensor | None, spec: QuantSpec
 ) -> Tensor:
     """Equation 3: the integer sum t q, then the scale beta / s = beta gamma / Q_b, then the bias."""
-    integers = spec.q_max is not None and spec.t_max is not None
-    if integers and spec.q_max * spec.t_max * t.shape[1] >= 2**24:  # beyond the integers that float32 holds exactly
+    # From 2^24 on float32 does not hold every integer.
+    if spec.integers and spec.q_max * spec.t_max * t.shape[1] >= 2**24:
         accumulated = (q.double() @ t.double().t()).to(q.dtype)
     else:
         accumulated = q @ t.t()
@@ -181,20 +133,24 @@ def _integer_linear(
 
 
 class Saved(NamedTuple):
-    """What the backward pass of a layer needs: its operands as codes and scales, in the form of the backend that made them.
+    """The operands of a layer as codes and scales, for the backward pass, in the form of the backend that made them.
 
-    On the native backend the codes of the weights are packed (four in a byte of uint8), and the rows of q are padded.
+    The native backend packs the codes of the weights, four in a byte of uint8, and pads the rows of q.
     """
 
-    q: Tensor
+    q: Tensor | None
     s: Tensor | None
-    t: Tensor
+    t: Tensor | None
     beta: Tensor | None
+
+    @property
+    def native(self) -> bool:
+        return self.t is not None and self.t.dtype == torch.uint8
 
 
 def layer_forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: QuantSpec) -> tuple[Tensor, Saved]:
     """Equations 1-3 for rows x (tokens, in): the output in the dtype of the scales, and what backward needs."""
-    dtype = _compute_dtype(x)
+    dtype = compute_dtype(x)
     kernel = kernel_for(x, weight, spec)
     if kernel is not None:
         return _native_forward(kernel, x, weight, bias, spec)
@@ -204,7 +160,7 @@ def layer_forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: QuantSpe
     if spec.weights is not None:
         t, beta = _weight_codes(t, spec)
     y = _integer_linear(q, s, t, beta, None if bias is None else bias.to(dtype), spec)
-    q = q if s is None else q.to(_storage_dtype(spec.q_max))
+    q = q if s is None else q.to(storage_dtype(spec.q_max))
     return y, Saved(q, s, t if beta is None else t.to(torch.int8), beta)
 
 
@@ -215,14 +171,14 @@ def layer_backward(
     q, s, t, beta = saved
     dx = dweight = dbias = None
     if needs[0]:
-        if t.dtype == torch.uint8:
-            dequantised = native.kernel().dequantise_weights(t, beta, *weight_shape)
+        if saved.native:
+            dequantised = native.loaded_kernel().dequantise_weights(t, beta, *weight_shape)
         else:
             dequantised = t if beta is None else t.to(g.dtype).mul_(beta)
         dx = g @ dequantised
     if needs[1]:
-        if t.dtype == torch.uint8:
-            dequantised = native.kernel().dequantise_rows(q, s, weight_shape[1])
+        if saved.native:
+            dequantised = native.loaded_kernel().dequantise_rows(q, s, weight_shape[1])
         else:
             dequantised = q if s is None else q.to(g.dtype).div_(s)
         dweight = g.t() @ dequantised
@@ -277,7 +233,7 @@ class _StraightThrough(torch.autograd.Function):
         ctx.save_for_backward(
             saved.q if weight_needs_grad else None,
             saved.s if weight_needs_grad else None,
-            saved.t if x_needs_grad or saved.t.dtype == torch.uint8 else None,
+            saved.t if x_needs_grad or saved.native else None,
             saved.beta if x_needs_grad else None,
         )
         ctx.dtypes = x.dtype, weight.dtype, None if bias is None else bias.dtype
@@ -289,7 +245,7 @@ class _StraightThrough(torch.autograd.Function):
     def backward(ctx, g: Tensor) -> tuple[Tensor | None, ...]:
         x_shape, weight_shape = ctx.shapes
         with _no_autocast(g):
-            g = g.reshape(-1, g.shape[-1]).to(_compute_dtype(g))
+            g = g.reshape(-1, g.shape[-1]).to(compute_dtype(g))
             grads = layer_backward(g, Saved(*ctx.saved_tensors), weight_shape, ctx.needs_input_grad[:3])
         dx, dweight, dbias = (
             grad if grad is None else grad.to(dtype) for grad, dtype in zip(grads, ctx.dtypes, strict=True)
@@ -325,7 +281,7 @@ class BitLinear(nn.Linear):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        spec: QuantSpec = QuantSpec(),
+        spec: QuantSpec = QuantSpec(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         self.spec = spec
@@ -336,18 +292,24 @@ class BitLinear(nn.Linear):
                 f"BitLinear({self.in_features}, {self.out_features}): the input has {input.shape[-1]} features"
             )
         with _no_autocast(input):
+            if (
+                torch.compiler.is_compiling()
+                and self.spec.weights is not None
+                and self.spec.activation_bits is not None
+            ):
+                return compiled.bit_linear(input, self.weight, self.bias, self.spec)
             return _StraightThrough.apply(input, self.weight, self.bias, self.spec)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.spec}"
 
 
-def _compute_dtype(x: Tensor) -> torch.dtype:
+def compute_dtype(x: Tensor) -> torch.dtype:
     """Scales and sums are float32, or float64 for float64 inputs: half precision would round the scales."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _storage_dtype(q_max: int) -> torch.dtype:
+def storage_dtype(q_max: int) -> torch.dtype:
     """The smallest signed integer that holds -q_max ... q_max."""
     return torch.int8 if q_max < 2**7 else torch.int16 if q_max < 2**15 else torch.int32
 
@@ -357,3 +319,7 @@ def _no_autocast(x: Tensor):
     if x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
+
+
+# Registers the operator that stands for the layer under torch.compile; it needs the functions above.
+from bithep_lib import compiled  # noqa: E402

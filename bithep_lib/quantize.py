@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from bithep_lib import native
 from bithep_lib.bitlinear import BitLinear, QuantSpec
 
 Select = Callable[[str, nn.Linear], bool]
@@ -245,9 +246,11 @@ def _measure(
     model.eval()  # batch statistics and dropout masks stay as they are
     try:
         counter = FlopCounterMode(display=False)
-        # Attention by its definition: the fused kernels are products that the counter does not see.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        # Attention by its definition and BitLinear by torch: the counter does not see the products in their kernels.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), native.use_backend("torch"), counter:
             outputs = model(*inputs)
+        for handle in handles:  # before backward, which runs what is checkpointed a second time
+            handle.remove()
         outputs = [y for y in (outputs if isinstance(outputs, tuple | list) else (outputs,)) if y.requires_grad]
         parameters = [p for p in model.parameters() if p.requires_grad]
         grads = torch.autograd.grad([y.sum() for y in outputs], parameters, allow_unused=True)

@@ -1,0 +1,218 @@
+"""The compiled kernel as Python sees it: pointers in, tensors out."""
+
+from __future__ import annotations
+
+import ctypes
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bithep_lib.native.build import BuildError, Instructions, build, cache_folder, usable_variants
+
+PANEL = BLOCK = 16
+"""Outputs and inputs of the blocks in which the codes are stored; both dimensions are padded to them."""
+
+
+def padded(features: int) -> int:
+    """Length of a row of codes in memory."""
+    return -(-features // BLOCK) * BLOCK
+
+
+class _Layer(ctypes.Structure):
+    """`struct Layer` of bitlinear.cpp."""
+
+    _fields_ = (
+        ("codes", ctypes.c_void_p),
+        ("beta", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("in_features", ctypes.c_int32),
+        ("out_features", ctypes.c_int32),
+        ("levels", ctypes.c_float),
+        ("fixed_scale", ctypes.c_float),
+        ("relu", ctypes.c_int32),
+    )
+
+
+@dataclass(frozen=True)
+class PackedLayer:
+    """One layer as the kernel takes it: contiguous tensors on the CPU.
+
+    Attributes:
+        codes: uint8, as `Kernel.quantise_weights` and `bithep_lib.codes.pack_codes` write them.
+        beta: float32, shape ().
+        bias: float32, shape (out,), or None.
+        in_features: K.
+        out_features: N.
+        q_max: largest activation code Q_b, at most 127.
+        fixed_scale: s for every token, or None: one scale for each token.
+        relu: apply max(0, y) to the output.
+    """
+
+    codes: Tensor
+    beta: Tensor
+    bias: Tensor | None
+    in_features: int
+    out_features: int
+    q_max: int
+    fixed_scale: float | None = None
+    relu: bool = False
+
+    def _struct(self) -> _Layer:
+        return _Layer(
+            self.codes.data_ptr(),
+            self.beta.data_ptr(),
+            None if self.bias is None else self.bias.data_ptr(),
+            self.in_features,
+            self.out_features,
+            self.q_max,
+            self.fixed_scale or 0.0,
+            self.relu,
+        )
+
+
+class Kernel:
+    """The functions of one compiled variant. Threads: those of `torch.get_num_threads`.
+
+    Args:
+        path: the shared library, as `bithep_lib.native.build.build` makes it.
+        variant: the one it was built for.
+
+    Raises:
+        OSError: the file is no library of this source and variant.
+    """
+
+    def __init__(self, path: Path, variant: Instructions) -> None:
+        library = ctypes.CDLL(str(path))
+        pointer, integer, c_int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+
+        def function(name: str, result: type | None, *arguments: type) -> Callable:
+            found = getattr(library, f"bithep_{name}")
+            found.restype, found.argtypes = result, arguments
+            return found
+
+        try:
+            self.instructions = function("instructions", ctypes.c_char_p)().decode()
+            layer_bytes = function("layer_bytes", integer)()
+            self._packed_bytes = function("packed_bytes", integer, integer, integer)
+            self._quantise_weights = function(
+                "quantise_weights", None, pointer, integer, integer, pointer, pointer, pointer, c_int
+            )
+            self._dequantise_weights = function(
+                "dequantise_weights", None, pointer, integer, integer, pointer, pointer, c_int
+            )
+            self._dequantise_rows = function(
+                "dequantise_rows", None, pointer, integer, pointer, integer, integer, pointer, c_int
+            )
+            self._forward = function(
+                "forward", None, pointer, c_int, pointer, integer, pointer, pointer, pointer, c_int
+            )
+        except AttributeError as error:
+            raise OSError(f"{path} is no kernel of this library: {error}") from error
+        if self.instructions != variant.name or layer_bytes != ctypes.sizeof(_Layer):
+            raise OSError(f"{path} holds the variant {self.instructions!r}, not {variant.name!r} of this source")
+
+    def quantise_weights(self, weight: Tensor, beta: Tensor, mean: Tensor | None = None) -> Tensor:
+        """Equation 1: the packed codes of a float32 matrix (out, in), given its scale (and mean, if binary)."""
+        n, k = weight.shape
+        codes = weight.new_empty(self._packed_bytes(n, k), dtype=torch.uint8)
+        center = None if mean is None else mean.data_ptr()
+        self._quantise_weights(
+            weight.data_ptr(), n, k, beta.data_ptr(), center, codes.data_ptr(), torch.get_num_threads()
+        )
+        return codes
+
+    def dequantise_weights(self, codes: Tensor, beta: Tensor, out_features: int, in_features: int) -> Tensor:
+        """beta t, float32 (out, in)."""
+        weight = beta.new_empty(out_features, in_features)
+        self._dequantise_weights(
+            codes.data_ptr(), out_features, in_features, beta.data_ptr(), weight.data_ptr(), torch.get_num_threads()
+        )
+        return weight
+
+    def dequantise_rows(self, q: Tensor, s: Tensor, in_features: int) -> Tensor:
+        """q / s, float32 (rows, in), of padded codes (rows, padded(in)) and their scales (rows, 1)."""
+        x = s.new_empty(q.shape[0], in_features)
+        self._dequantise_rows(
+            q.data_ptr(), q.stride(0), s.data_ptr(), q.shape[0], in_features, x.data_ptr(), torch.get_num_threads()
+        )
+        return x
+
+    def forward(self, layer: PackedLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Equations 2 and 3 for float32 rows (M, in): the output (M, out), the padded codes and the scales (M, 1)."""
+        rows = x.shape[0]
+        y = x.new_empty(rows, layer.out_features)
+        q = x.new_empty(rows, padded(layer.in_features), dtype=torch.int8)
+        s = x.new_empty(rows, 1)
+        struct = layer._struct()
+        self._forward(
+            ctypes.byref(struct),
+            1,
+            x.data_ptr(),
+            rows,
+            y.data_ptr(),
+            q.data_ptr(),
+            s.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return y, q, s
+
+
+class Network:
+    """Layers ready to run one after the other in a single call, without gradients.
+
+    Built once and called often: what can be prepared is prepared. It keeps the layers' tensors alive.
+    """
+
+    def __init__(self, kernel: Kernel, layers: Sequence[PackedLayer]) -> None:
+        self._layers = tuple(layers)
+        self._structs = (_Layer * len(layers))(*(layer._struct() for layer in layers))
+        self._address = ctypes.addressof(self._structs)
+        self._count = len(layers)
+        self._call = kernel._forward
+        self._out = layers[-1].out_features
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """float32 (..., in of the first layer), contiguous on the CPU, to (..., out of the last layer)."""
+        *lead, features = x.shape
+        y = x.new_empty((*lead, self._out))
+        rows = x.numel() // features
+        self._call(self._address, self._count, x.data_ptr(), rows, y.data_ptr(), None, None, torch.get_num_threads())
+        return y
+
+
+def load_kernel() -> Kernel:
+    """The best variant that compiles and loads here, from the cache if it is there.
+
+    Raises:
+        BuildError: none does; the message says why the last one did not.
+    """
+    failure: Exception | None = None
+    for variant in usable_variants():
+        try:
+            return _load(variant)
+        except BuildError as error:  # an old compiler may not know the newest instructions
+            failure = error
+    raise failure
+
+
+def _load(variant: Instructions) -> Kernel:
+    try:
+        path = build(variant, cache_folder())
+        try:
+            return Kernel(path, variant)
+        except OSError:  # a damaged file in the cache
+            path.unlink()
+            return Kernel(build(variant, cache_folder()), variant)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, BuildError):
+            raise
+        # No home, or a cache that cannot be written or executed from. A loaded library outlives its file.
+        with tempfile.TemporaryDirectory(prefix="bithep-") as folder:
+            try:
+                return Kernel(build(variant, Path(folder)), variant)
+            except OSError as second:
+                raise BuildError(f"the kernel does not load: {second} (in the cache: {error})") from second
