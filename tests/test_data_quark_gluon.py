@@ -205,7 +205,7 @@ MISTAKES = {
     "MeV": (scale(0, 1e3), r"outside 500-550; it would fit in MeV: convert to GeV"),
     "TeV": (scale(0, 1e-3), r"outside 500-550; it would fit in TeV: convert to GeV"),
     "other jets": (scale(0, 1.2), r"outside 500-550 \(for jets of your own selection give pt_window=None\)"),
-    "forward jets": (assign(X=lambda a: a["X"] + [0, 2, 0, 0] * (a["X"][..., :1] > 0)), r"rapidity .*, beyond 1\.7"),
+    "forward jets": (assign(X=lambda a: a["X"] + [0, 0.5, 0, 0] * (a["X"][..., :1] > 0)), r"rapidity .*, beyond 1\.7"),
     "degrees": (scale(2, 180 / np.pi), r"column phi reaches .* must be in radians"),
     "pt and y": (exchange(0, 1), r"column pt = .* is negative: columns are \(pt, y, phi, pid\)"),
     "y and phi": (exchange(1, 2), r"columns y and phi exchanged"),

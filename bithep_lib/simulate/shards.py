@@ -7,6 +7,7 @@ skips what is already there and refuses to mix two configurations in one folder.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -110,7 +111,8 @@ def produce(
             ):
                 bar.update(size)
         except KeyboardInterrupt:
-            bar.write(f"interrupted; complete shards are kept in {shards[0].path.parent}: the same call resumes")
+            kept = f"interrupted; complete shards are kept in {shards[0].path.parent}: the same call resumes"
+            bar.write(kept, file=sys.stderr)
             raise
     return [shard.path for shard in shards]
 
