@@ -38,7 +38,7 @@ EPS = 1e-8
 """Lower bound of both scales, as in the published code: an all-zero row or matrix gets the codes 0 instead of 0/0."""
 
 
-def weight_codes(weight: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:  # noqa: B008 (frozen)
+def weight_codes(weight: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:
     """Equation 1: a weight matrix as small integers and one scale.
 
     Args:
@@ -54,7 +54,7 @@ def weight_codes(weight: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor,
     return t.to(torch.int8), beta
 
 
-def activation_codes(x: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:  # noqa: B008 (frozen)
+def activation_codes(x: Tensor, spec: QuantSpec = QuantSpec()) -> tuple[Tensor, Tensor]:
     """Equation 2: the input of a layer as integers and their scales.
 
     Args:
@@ -100,12 +100,10 @@ def _nearest_power_of_two(beta: Tensor) -> Tensor:
 
 def _activation_codes(x: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
     """`activation_codes` with the codes as integer-valued floats, ready for a matrix product."""
-    if x.numel() == 0:
-        gamma = x.new_zeros(() if spec.activation_scale == "tensor" else (*x.shape[:-1], 1))
-    elif spec.activation_scale == "tensor":
-        gamma = torch.linalg.vector_norm(x, ord=float("inf"))
+    if spec.activation_scale != "tensor":
+        gamma = x.abs().amax(dim=-1, keepdim=True)
     else:
-        gamma = torch.linalg.vector_norm(x, ord=float("inf"), dim=-1, keepdim=True)
+        gamma = x.abs().amax() if x.numel() else x.new_zeros(())
     if spec.power_of_two:
         s = torch.full_like(gamma, spec.fixed_scale)
     else:
@@ -281,7 +279,7 @@ class BitLinear(nn.Linear):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        spec: QuantSpec = QuantSpec(),  # noqa: B008 (frozen)
+        spec: QuantSpec = QuantSpec(),
     ) -> None:
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         self.spec = spec

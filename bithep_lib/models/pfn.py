@@ -87,7 +87,7 @@ class ParticleFlowNetwork(nn.Module):
         strategy: str = "none",
         *,
         n_features: int,
-        spec: QuantSpec = QuantSpec(),  # noqa: B008 (frozen)
+        spec: QuantSpec = QuantSpec(),
         example: tuple[Tensor, Tensor] | None = None,
         **sizes: Any,
     ) -> tuple["ParticleFlowNetwork", QuantReport]:
