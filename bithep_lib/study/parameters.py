@@ -92,7 +92,7 @@ class Choice(Kind):
         if self.or_path:
             path = os.path.expanduser(value)
             if os.path.exists(path):
-                return path
+                return os.path.abspath(path)
             raise self.refuse(name, value, f" that exists{did_you_mean(value, self.allowed)}")
         raise self.refuse(name, value, did_you_mean(value, self.allowed))
 
