@@ -247,13 +247,14 @@ def _measure(
     try:
         counter = FlopCounterMode(display=False)
         # Attention by its definition and BitLinear by torch: the counter does not see the products in their kernels.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), native.use_backend("torch"), counter:
-            outputs = model(*inputs)
-        for handle in handles:  # before backward, which runs what is checkpointed a second time
-            handle.remove()
-        outputs = [y for y in (outputs if isinstance(outputs, tuple | list) else (outputs,)) if y.requires_grad]
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        grads = torch.autograd.grad([y.sum() for y in outputs], parameters, allow_unused=True)
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), native.use_backend("torch"):
+            with counter:
+                outputs = model(*inputs)
+            for handle in handles:  # backward runs a second time what is checkpointed, and has to run it the same way
+                handle.remove()
+            outputs = [y for y in (outputs if isinstance(outputs, tuple | list) else (outputs,)) if y.requires_grad]
+            parameters = [p for p in model.parameters() if p.requires_grad]
+            grads = torch.autograd.grad([y.sum() for y in outputs], parameters, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()

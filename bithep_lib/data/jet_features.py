@@ -1,9 +1,9 @@
 r"""What P-DAT sees of a jet, computed from its constituents while training: arXiv:2307.04723, arXiv:2504.03387 sec. 3.
 
-Three views of a jet: one row a particle and one a pair of neighbours for the EdgeConv layers, six numbers a pair of
-particles as the bias of particle attention, and an 11 x 11 matrix of jet-level numbers as the bias of channel attention.
-Stored, they take 600 kB a jet (1.2 TB for the two million jets of the public set); the constituents take 1.6 kB and the
-rest is a few element-wise operations.
+Three views of a jet: numbers of particles and their neighbours for the EdgeConv layers, six numbers a pair of particles
+as the bias of particle attention, and an 11 x 11 matrix of jet-level numbers as the bias of channel attention. Stored,
+they take 600 kB a jet (1.2 TB for the two million jets of the public set); the constituents take 1.6 kB, and the rest
+is a few element-wise operations.
 
 Constituents are ``(..., N, 4)`` tensors with columns pt (GeV), y, phi (radians), PDG id; rows with pt = 0 are padding.
 They are taken as massless, so that rapidity is pseudorapidity and E = pt cosh y. Azimuths count from the jet axis, so
@@ -21,15 +21,13 @@ from torch import Tensor
 PAIR_FEATURES = ("dR", "log m2", "log kT", "z", "log |dpT|", "same PID")
 """The columns of `pair_features`."""
 
-N_SPECIES = 6
-"""Width of `species`: five classes and the charge."""
-
 FLOOR = 1e-8
 """Added inside logarithms: two particles of one direction have dR = m^2 = k_T = 0."""
 
-_CHARGED_HADRONS, _NEUTRAL_HADRONS = (211, 321, 2212), (130, 310, 2112)
-PDG_IDS = (11, 13, 22, *_CHARGED_HADRONS, *_NEUTRAL_HADRONS)
-"""Absolute PDG ids that belong to one of the five classes."""
+SPECIES = ("electron", "muon", "charged hadron", "neutral hadron", "photon", "charge")
+"""The columns of `species`."""
+
+_CLASSES = ((11,), (13,), (211, 321, 2212), (130, 2112), (22,))
 
 _RELEASED_CODES = {22: 0.0, 211: 0.1, -211: 0.2, 321: 0.3, -321: 0.4, 130: 0.5, 2112: 0.6, -2112: 0.7, 2212: 0.8}
 _RELEASED_CODES |= {-2212: 0.9, 11: 1.0, -11: 1.1, 13: 1.2, -13: 1.3}
@@ -81,16 +79,14 @@ def jet_axis(p: Momentum, *, released: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def species(pid: Tensor) -> Tensor:
-    """PDG ids of shape (...) as (..., 6): one-hot photon, charged hadron, neutral hadron, electron, muon; and the charge.
+    """PDG ids of shape (...) as (..., 6): one-hot class and charge, see `SPECIES`.
 
-    An id that is none of `PDG_IDS` (padding, too) gives zeros.
+    Padding, and any id that does not occur in jets at particle level, gives zeros.
     """
-    kind = pid.abs()
-    charged = _one_of(kind, _CHARGED_HADRONS)
-    lepton = (kind == 11) | (kind == 13)
-    classes = [kind == 22, charged, _one_of(kind, _NEUTRAL_HADRONS), kind == 11, kind == 13]
-    charge = torch.sign(pid) * (charged.to(pid.dtype) - lepton.to(pid.dtype))
-    return torch.stack([*(c.to(pid.dtype) for c in classes), charge], dim=-1)
+    size, sign = pid.abs().unsqueeze(-1), torch.sign(pid)
+    classes = [(size == size.new_tensor(ids)).any(-1).to(pid.dtype) for ids in _CLASSES]
+    electron, muon, charged = classes[:3]
+    return torch.stack([*classes, sign * (charged - electron - muon)], dim=-1)
 
 
 def released_species(pid: Tensor) -> Tensor:
@@ -154,20 +150,20 @@ def pair_features(
 def jet_features(p: Momentum, y: Tensor, phi: Tensor, pid: Tensor, *, released: bool = False) -> Tensor:
     """The jet-level 11 x 11 matrix: the jet's momentum fractions and moments, bordered by those of its species.
 
-    Twenty numbers of a jet are arranged in a symmetric matrix with unit diagonal. The first ten are E, px, py, pz, pt, 1, 1
-    and the pt-weighted means A, B, R of dy, dphi, dR from the axis; their ratios (px/E, ..., A/R, B/R) stand at fixed
-    places. The other ten, in the last row and column, are the same of the leading species among the ten hadron and
-    photon ids: the largest E, abs(px), abs(py), abs(pz), pt (as logarithms of GeV), pt/pt_jet, E/E_jet, and A, B, R of the
-    species with the largest pt.
+    Twenty numbers of a jet are arranged in a symmetric matrix with unit diagonal. The first ten are E, px, py, pz, pt,
+    1, 1 and the pt-weighted means A, B, R of dy, dphi, dR from the axis; their ratios (px/E, ..., A/R, B/R) stand at
+    fixed places. The other ten, in the last row and column, are the same of the leading species among the ten hadron
+    and photon ids: the largest E, abs(px), abs(py), abs(pz), pt (as logarithms of GeV), pt/pt_jet, E/E_jet, and A, B, R
+    of the species with the largest pt.
 
     Args:
         p: momenta of the particles, components of shape (B, N), zero for padding.
         y: rapidities, (B, N).
         phi: azimuths, (B, N).
         pid: PDG ids, (B, N).
-        released: as published: the azimuth of `jet_axis` by arccos, differences not wrapped, momenta in the frame of the
-            detector. By default px is along the jet's transverse direction and py across it, so that nothing depends on
-            the azimuth of the jet.
+        released: as published: the azimuth of `jet_axis` by arccos, differences not wrapped, momenta in the frame of
+            the detector. By default px is along the jet's transverse direction and py across it, so that nothing
+            depends on the azimuth of the jet.
 
     Returns:
         (B, 11, 11).
@@ -179,7 +175,7 @@ def jet_features(p: Momentum, y: Tensor, phi: Tensor, pid: Tensor, *, released: 
         p = p._replace(px=p.pt * torch.cos(dphi), py=p.pt * torch.sin(dphi))
     jet = p.sum()
 
-    ids = torch.tensor([i for i in list(_RELEASED_CODES)[:_HADRON_CODES]], dtype=pid.dtype, device=pid.device)
+    ids = torch.tensor(list(_RELEASED_CODES)[:_HADRON_CODES], dtype=pid.dtype, device=pid.device)
     is_species = (pid.unsqueeze(1) == ids[:, None]).to(p.e.dtype)  # (B, 10, N)
     per_species = Momentum(*(torch.einsum("bsn,bn->bs", is_species, c) for c in p))
     per_species = per_species._replace(pt=torch.hypot(per_species.px, per_species.py))
@@ -222,10 +218,3 @@ def jet_features(p: Momentum, y: Tensor, phi: Tensor, pid: Tensor, *, released: 
 
 _BORDER_FLOOR = 1e-3
 """GeV, inside the logarithms of the border: a single particle has no momentum across its own axis."""
-
-
-def _one_of(x: Tensor, values: tuple[int, ...]) -> Tensor:
-    found = x == values[0]
-    for value in values[1:]:
-        found = found | (x == value)
-    return found

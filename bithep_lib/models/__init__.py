@@ -1,5 +1,6 @@
 """The networks, each written once with `torch.nn.Linear`; `quantize_` decides from outside which layers become bits."""
 
+from bithep_lib.models.pdat import PDAT
 from bithep_lib.models.pfn import ParticleFlowNetwork
 
-__all__ = ["ParticleFlowNetwork"]
+__all__ = ["PDAT", "ParticleFlowNetwork"]
