@@ -97,6 +97,16 @@ def test_n_takes_a_balanced_beginning(sample: qg.Jets) -> None:
         qg.load("sample", n=0)
 
 
+def test_event_counts_of_the_sample(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    counts = qg.event_counts()
+    assert list(counts.index) == ["quark", "gluon"]
+    assert (counts["jets"] == 5000).all()
+    assert (counts["tried"] == counts["vetoed_process"] + counts["vetoed_early"] + counts["simulated"]).all()
+    write(tmp_path, only_public_arrays(arrays))
+    with pytest.raises(qg.DataError, match="not a file of bithep_lib.simulate.jets"):
+        qg.event_counts(tmp_path)
+
+
 def test_indexing(sample: qg.Jets) -> None:
     assert len(sample[4]) == 1
     assert sample[4].truth["jet_pt"][0] == sample.truth["jet_pt"][4]
@@ -202,10 +212,8 @@ MISTAKES = {
     "antiphoton": (put("X", (2, 1, 3), -22), r"column pid = -22 is not the PDG id"),
     "no integer": (put("X", (2, 1, 3), 211.5), r"column pid = 211.5 is not the PDG id"),
     "huge id": (put("X", (2, 1, 3), 1e30), r"column pid = 1e\+30 is not the PDG id"),
-    "MeV": (scale(0, 1e3), r"outside 500-550; it would fit in MeV: convert to GeV"),
-    "TeV": (scale(0, 1e-3), r"outside 500-550; it would fit in TeV: convert to GeV"),
-    "other jets": (scale(0, 1.2), r"outside 500-550 \(for jets of your own selection give pt_window=None\)"),
-    "forward jets": (assign(X=lambda a: a["X"] + [0, 0.5, 0, 0] * (a["X"][..., :1] > 0)), r"rapidity .*, beyond 1\.7"),
+    "MeV": (scale(0, 1e3), r"jet of pt 5.*e\+05 GeV, .*: is this in MeV\? Momenta must be in GeV"),
+    "TeV": (scale(0, 1e-3), r"jet of pt 0\.5.* GeV, .*: is this in TeV\? Momenta must be in GeV"),
     "degrees": (scale(2, 180 / np.pi), r"column phi reaches .* must be in radians"),
     "pt and y": (exchange(0, 1), r"column pt = .* is negative: columns are \(pt, y, phi, pid\)"),
     "y and phi": (exchange(1, 2), r"columns y and phi exchanged"),
@@ -251,14 +259,27 @@ def test_simulated_files_are_held_against_their_truth(name: str, arrays: dict[st
 
 
 def test_own_selection_is_possible(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
-    changed = {key: values.copy() for key, values in only_public_arrays(arrays).items()}
-    changed["X"][..., 0] *= 1.2
-    assert len(qg.load(write(tmp_path, changed), pt_window=None)) == 1000
+    harder, forward = ({key: values.copy() for key, values in only_public_arrays(arrays).items()} for _ in range(2))
+    harder["X"][..., 0] *= 1.2
+    forward["X"][..., 1] += 0.5 * (forward["X"][..., 0] > 0)
+    for name, changed, message in (("harder", harder, "GeV, outside 500-550"), ("forward", forward, "beyond 1.7")):
+        path = write(tmp_path, changed, f"{name}.npz")
+        assert len(qg.load(path)) == 1000
+        with pytest.raises(qg.DataError, match=rf"{name}\.npz: X row .*{message}"):
+            qg.read(path, standard=True)
+
+
+def test_partly_shuffled_labels_of_standard_jets(sample: qg.Jets) -> None:
+    label = sample.label.copy()
+    label[:6000] = permuted(label[:6000])
+    with pytest.raises(qg.DataError, match=r"sample: .* the labels look shuffled"):
+        check_labels(replace(sample, label=label), "sample", standard=True)
+    check_labels(sample, "sample", standard=True)
 
 
 def test_few_jets_say_nothing_about_labels(sample: qg.Jets) -> None:
     few = sample[:300]
-    check_labels(replace(few, label=(1 - few.label).astype(np.int8)), "few")
+    check_labels(replace(few, label=(1 - few.label).astype(np.int8)), "few", standard=True)
 
 
 def test_the_same_file_twice(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:

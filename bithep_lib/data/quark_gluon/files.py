@@ -1,15 +1,16 @@
 """One loader for the bundled sample, our simulation, the public files and your own."""
 
+import json
 import re
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bithep_lib.data.quark_gluon import public
 from bithep_lib.data.quark_gluon.checks import (
-    PT_WINDOW,
     DataError,
     check_arrays,
     check_jets,
@@ -18,9 +19,9 @@ from bithep_lib.data.quark_gluon.checks import (
 )
 from bithep_lib.data.quark_gluon.jets import Jets, concatenate
 from bithep_lib.data.quark_gluon.kinematics import jet_momentum, wrap_phi
-from bithep_lib.data.quark_gluon.layout import TRUTH
+from bithep_lib.data.quark_gluon.layout import GLUON, QUARK, TRUTH
 
-__all__ = ["SAMPLE", "load", "read"]
+__all__ = ["SAMPLE", "event_counts", "load", "read"]
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "quark_gluon"
 """Ten thousand jets: ``python -m bithep_lib.simulate.jets -n 10000 --seed 2504`` (Pythia 8.317, FastJet 3.5.2)."""
@@ -32,18 +33,17 @@ def load(
     *,
     seed: int = 1,
     workers: int = 2,
-    pt_window: tuple[float, float] | None = PT_WINDOW,
 ) -> Jets:
     """Load and check quark and gluon jets.
 
     Args:
         source: ``"sample"`` (bundled, 10 000 jets), ``"simulate"`` (Pythia and FastJet, kept in ``$BITHEP_CACHE``),
-            ``"public"`` (EnergyFlow's files from Zenodo), or the path of an npz file or of a folder of them.
+            ``"public"`` (EnergyFlow's files from Zenodo), or the path of an npz file or of a folder of them, which may
+            hold jets of any pt and radius.
         n: keep the first n jets (simulated ones alternate between quark and gluon, public ones are shuffled);
             None is all there are, and not possible for ``"simulate"``.
         seed: of the simulation. The bundled sample has seed 2504 and shares no jet with any other seed.
         workers: processes of the simulation.
-        pt_window: jets outside are an error; None for data of your own selection.
 
     Raises:
         DataError: a file is broken or not what it should be (a ValueError; names file, array and row).
@@ -53,9 +53,11 @@ def load(
     """
     if n is not None and n < 1:
         raise ValueError(f"n must be a positive number of jets or None for all, got {n}")
+    standard = source in ("sample", "simulate", "public")
     parts, have, rows_of = [], 0, {}
     for path in _paths(source, n, seed, workers):
-        part = read(path, pt_window)
+        part = read(path, standard)
+        check_labels(part, str(path), standard)
         part = part if n is None else part[: n - have]
         parts.append(part)
         rows_of[str(path)] = len(part)
@@ -66,14 +68,16 @@ def load(
         raise ValueError(f"n = {n} jets asked for, but {source} has {have}")
     jets = concatenate(parts, source=str(source))
     check_unique(jets, rows_of)
-    check_labels(jets, str(source))
     return jets
 
 
-def read(path: Path, pt_window: tuple[float, float] | None = PT_WINDOW) -> Jets:
+def read(path: Path, standard: bool = False) -> Jets:
     """Read and check one npz file with ``X`` (N, M, 4) and ``y`` (N,) (see the module ``layout``).
 
     Particles are put in descending pt where they are not, and phi within pi of the jet's.
+
+    Args:
+        standard: insist on EnergyFlow's selection, 500 < pt < 550 GeV and abs(y) < 1.7.
 
     Raises:
         DataError: see :mod:`bithep_lib.data.quark_gluon.checks`.
@@ -88,12 +92,32 @@ def read(path: Path, pt_window: tuple[float, float] | None = PT_WINDOW) -> Jets:
         x = np.take_along_axis(x, order[..., None], axis=1)
     truth = {key: arrays[key] for key in TRUTH if key in arrays}
     jets = Jets(x, arrays["y"].astype(np.int8), truth, file)
-    check_jets(jets, file, pt_window)
-    check_labels(jets, file)
+    check_jets(jets, file, standard)
     if not simulated:
         jet_phi = jet_momentum(x)["phi"][:, None]
         x[..., 2] = np.where(x[..., 0] > 0, jet_phi + wrap_phi(x[..., 2].astype(np.float64) - jet_phi), 0)
     return jets
+
+
+def event_counts(folder: str | Path = SAMPLE) -> pd.DataFrame:
+    """How many events a simulation took: the counters of all files of a folder, added up.
+
+    Returns:
+        rows ``quark`` and ``gluon``; columns ``tried`` (hard processes), ``vetoed_process`` and ``vetoed_early`` (dropped
+        before the expensive part), ``simulated`` (in full), ``accepted`` (leading jet in the window), ``jets`` (kept).
+
+    Raises:
+        DataError: a file was not made by ``bithep_lib.simulate.jets``.
+    """
+    total = 0
+    for path in _npz_files(Path(folder)):
+        arrays = _arrays(path)
+        if "meta" not in arrays:
+            raise DataError(f"{path}: no array 'meta': not a file of bithep_lib.simulate.jets")
+        table = pd.DataFrame.from_dict(json.loads(str(arrays["meta"]))["counters"], orient="index")
+        table["jets"] = pd.Series({"quark": (arrays["y"] == QUARK).sum(), "gluon": (arrays["y"] == GLUON).sum()})
+        total = table + total
+    return total.loc[["quark", "gluon"], ["tried", "vetoed_process", "vetoed_early", "simulated", "accepted", "jets"]]
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

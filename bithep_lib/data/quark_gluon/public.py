@@ -1,6 +1,6 @@
 """EnergyFlow's public quark and gluon jets on Zenodo: twenty files of 100 000 jets (about 100 MB each).
 
-P. Komiske, E. Metodiev, J. Thaler, doi:10.5281/zenodo.3164691 (Pythia 8.226, u d s quarks, CC BY 4.0).
+P. Komiske, E. Metodiev, J. Thaler, doi:10.5281/zenodo.3164691 (Pythia 8.226, u, d and s quarks).
 """
 
 from pathlib import Path
