@@ -5,5 +5,6 @@
 
 from bithep_lib.bitlinear import BitLinear, QuantSpec
 from bithep_lib.quantize import quantize_
+from bithep_lib.stored import load
 
-__all__ = ["BitLinear", "QuantSpec", "quantize_"]
+__all__ = ["BitLinear", "QuantSpec", "load", "quantize_"]

@@ -13,11 +13,12 @@ A number that is printed in the paper and was not at hand when this file was wri
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
+
+from bithep_lib.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,9 @@ class Table:
     def __getitem__(self, cell: tuple[str, str]) -> Number:
         if cell not in self.numbers:
             row, column = cell
-            close = difflib.get_close_matches(row, self.rows, n=1)
             raise KeyError(
                 f"{self.name} has no number in row {row!r}, column {column!r}"
-                f"{f'; did you mean {close[0]!r}?' if close and close[0] != row else ''}"
+                f"{'' if row in self.rows else did_you_mean(row, self.rows)}"
                 f"; rows: {', '.join(self.rows)}; columns: {', '.join(self.columns)}"
             )
         return self.numbers[cell]

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bithep_lib import study
-from bithep_lib.study.parameters import ParameterError, did_you_mean
+from bithep_lib.study.parameters import ParameterError
 from bithep_lib.study.provenance import PACKAGE
+from bithep_lib.suggest import did_you_mean
 
 NOTEBOOKS = PACKAGE.parent / "notebooks"
 

@@ -7,13 +7,14 @@ A settings class (`study.settings`) declares each of its fields with one of the 
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from bithep_lib.suggest import did_you_mean
 
 
 class ParameterError(ValueError):
@@ -206,12 +207,6 @@ def check(settings: Any, owner: str, parameters: dict[str, Any]) -> dict[str, An
                 f"{owner} has no parameter {name!r}{did_you_mean(name, known)}; it has: scale, {', '.join(known)}"
             )
     return {name: known[name].check(name, value) for name, value in parameters.items() if value is not None}
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'n_train'?"`` when a known word is close, else an empty string."""
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _is_number(text: str) -> bool:

@@ -16,8 +16,9 @@ import torch
 
 from bithep_lib.data.cache import cache_dir
 from bithep_lib.study import provenance
-from bithep_lib.study.parameters import ParameterError, check, did_you_mean
+from bithep_lib.study.parameters import ParameterError, check
 from bithep_lib.study.settings import SCALE_NAMES, SCALES, Settings
+from bithep_lib.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
