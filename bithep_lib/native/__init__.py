@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Literal, get_args
 
 from bithep_lib.native.build import BuildError
-from bithep_lib.native.kernel import BLOCK, PANEL, Kernel, Network, PackedLayer, load_kernel, padded
+from bithep_lib.native.library import BLOCK, PANEL, Kernel, Network, PackedLayer, load_kernel, padded
 
 __all__ = [
     "BLOCK",

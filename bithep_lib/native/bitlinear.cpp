@@ -321,7 +321,7 @@ struct Scratch {
 
 }  // namespace
 
-// One layer as Python describes it (bithep_lib/native/kernel.py mirrors the fields).
+// One layer as Python describes it (bithep_lib/native/library.py mirrors the fields).
 struct Layer {
     const uint8_t* codes;  // packed, see the top
     const float* beta;     // one value
