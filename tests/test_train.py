@@ -404,6 +404,13 @@ def test_wrong_data_is_refused(train, message):
         run(make_task(), train)
 
 
+def test_shuffled_and_swapped_labels_are_noticed():
+    shuffled = TRAIN[0], TRAIN[1][torch.randperm(600, generator=torch.Generator().manual_seed(1))]
+    for train, valid in ((shuffled, VALID), (TRAIN, (VALID[0], 1 - VALID[1]))):
+        with pytest.warns(UserWarning, match="hardly anything was learned: in 4 epochs"):
+            run(make_task(), train, valid, epochs=4)
+
+
 def test_a_number_that_is_not_finite_is_named_with_its_row():
     x = VALID[0].clone()
     x[17, 2] = float("inf")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
+from scipy.special import expit
+from scipy.stats import entropy
+from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from bithep_lib.train.data import check_labels
+
+LEARNED = 0.05
+"""Part by which the validation loss has to fall below that of a constant for something to have been learned. Shuffled
+labels of some hundred rows reach half of it by chance; a tagger with an AUC of 0.65 has it."""
 
 
 class ClassificationTask(pl.LightningModule):
@@ -25,7 +32,8 @@ class ClassificationTask(pl.LightningModule):
         weight_decay: of AdamW, on all parameters.
         schedule: makes a learning-rate scheduler, stepped once an epoch, from the optimiser; None: constant.
 
-    It logs train_loss, valid_loss, valid_accuracy (logit above 0) and valid_auc.
+    It logs train_loss, valid_loss, valid_accuracy (logit above 0) and valid_auc. When after three epochs
+    or more the loss is hardly below that of a constant, it warns: shuffled labels, or those of another file, look so.
     """
 
     def __init__(
@@ -42,6 +50,7 @@ class ClassificationTask(pl.LightningModule):
         name = getattr(schedule, "__qualname__", repr(schedule))
         self.save_hyperparameters({"learning_rate": learning_rate, "weight_decay": weight_decay, "schedule": name})
         self._valid: list[tuple[Tensor, Tensor]] = []
+        self._gains: list[float] = []
 
     def check_data(self, data: Dataset, name: str) -> None:
         """Refuse labels other than 0 and 1, or all alike (see `bithep_lib.train.data.check_labels`)."""
@@ -74,6 +83,20 @@ class ClassificationTask(pl.LightningModule):
         if np.isfinite(logit).all() and 0 < label.mean() < 1:
             self.log("valid_accuracy", float(((logit > 0) == label).mean()), sync_dist=True)
             self.log("valid_auc", float(roc_auc_score(label, logit)), sync_dist=True)
+            # Against always predicting the share of signal.
+            self._gains.append(
+                1 - log_loss(label, expit(logit.astype(float))) / entropy([label.mean(), 1 - label.mean()])
+            )
+
+    def on_fit_end(self) -> None:
+        if len(self._gains) >= 3 and max(self._gains) < LEARNED:
+            warnings.warn(
+                f"hardly anything was learned: in {len(self._gains)} epochs valid_loss came no lower than "
+                f"{100 * max(self._gains):+.1f} % below that of always predicting the share of signal; are the labels "
+                "those of these inputs, in train and in valid?",
+                stacklevel=1,
+            )
+        self._gains.clear()
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(
