@@ -103,7 +103,7 @@ def event_counts(folder: str | Path = SAMPLE) -> pd.DataFrame:
     """How many events a simulation took: the counters of all files of a folder, added up.
 
     Returns:
-        rows ``quark`` and ``gluon``; columns ``tried`` (hard processes), ``vetoed_process`` and ``vetoed_early`` (dropped
+        rows ``quark``, ``gluon``; columns ``tried`` (hard processes), ``vetoed_process``, ``vetoed_early`` (dropped
         before the expensive part), ``simulated`` (in full), ``accepted`` (leading jet in the window), ``jets`` (kept).
 
     Raises:
