@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 
 from bithep_lib.files import write_atomic
+from bithep_lib.study import statements
 from bithep_lib.study.provenance import peak_memory_mib
 from bithep_lib.study.run import Run
 from bithep_lib.study.settings import SCALE_NAMES, SCALES
@@ -110,6 +111,11 @@ def record(
         "provenance": run.provenance,
     }
     check(content, "the record")
+    known = [claim.id for claim in statements.claims(run.chapter)]
+    if unknown := set(content["claims"]) - set(known):
+        raise ValueError(
+            f"chapter {run.chapter!r} has no claim {', '.join(sorted(unknown))}; it has {', '.join(known)}"
+        )
     path = run.output_dir / "records" / file_name(content)
     if path.exists():
         if _result(load(path)) == _result(content):

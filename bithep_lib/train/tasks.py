@@ -91,8 +91,8 @@ class ClassificationTask(pl.LightningModule):
     def on_fit_end(self) -> None:
         if len(self._gains) >= 3 and max(self._gains) < LEARNED:
             warnings.warn(
-                f"hardly anything was learned: in {len(self._gains)} epochs valid_loss came no lower than "
-                f"{100 * max(self._gains):+.1f} % below that of always predicting the share of signal; are the labels "
+                f"hardly anything was learned: in {len(self._gains)} epochs valid_loss was at best "
+                f"{100 * max(self._gains):.1f} % better than always predicting the share of signal; are the labels "
                 "those of these inputs, in train and in valid?",
                 stacklevel=1,
             )
