@@ -64,8 +64,9 @@ class ParticleAttention(nn.Module):
         if as_published:
             self.pair_bias = perceptron((pair_features, 32, 16, heads), RowBatchNorm, bias=True, dropout=dropout)
         else:
-            # The last layer is linear: a LayerNorm over the heads would give each pair a bias of the same size.
-            hidden = perceptron((pair_features, 32, 16), nn.LayerNorm, bias=True, dropout=dropout)
+            # The last layer is linear: a LayerNorm over the heads would give each pair a bias of the same size. And no
+            # dropout: as many random numbers as everywhere else together, to blur a function of six numbers.
+            hidden = perceptron((pair_features, 32, 16), nn.LayerNorm, bias=True)
             self.pair_bias = nn.Sequential(*hidden, nn.Linear(16, heads))
         self.norm1, self.norm2 = nn.LayerNorm(embed), nn.LayerNorm(embed)
         self.query, self.key, self.value = (nn.Linear(embed, embed) for _ in range(3))

@@ -311,6 +311,8 @@ class PDAT(nn.Module):
 
 def neighbour_mean(edges: Tensor, real: Tensor) -> Tensor:
     """The mean over real neighbours: (T, k, C) with (T, k) to (T, C)."""
+    if real.all():
+        return edges.mean(1)
     weight = real.to(edges.dtype)
     weight = weight / weight.sum(1, keepdim=True)
     return (edges * weight.unsqueeze(-1)).sum(1)
@@ -320,10 +322,13 @@ def in_chunks(function: Callable[..., Tensor], *rows: Tensor, size: int) -> Tens
     """``function(*rows)``, ``size`` rows at a time, keeping only the inputs for the backward pass.
 
     The features of all edges and pairs of a batch fill hundreds of megabytes, those of a chunk fit the processor's
-    cache: computing them once more in the backward pass costs little time.
+    cache: computing them once more in the backward pass costs little time. No random numbers may be drawn in it.
     """
+    if rows[0].device.type != "cpu":
+        size *= 64  # enough to keep a GPU busy
     chunks = zip(*(r.split(size) for r in rows), strict=True)
-    return torch.cat([checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks])
+    parts = [checkpoint(function, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
+    return torch.cat(parts)
 
 
 def _standardise(x: Tensor, scale: tuple[Any, Any]) -> Tensor:
