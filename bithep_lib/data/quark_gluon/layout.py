@@ -19,8 +19,8 @@ TRUTH = {
     "jet_y": "rapidity of the jet",
     "jet_phi": "azimuth of the jet in [0, 2 pi)",
     "jet_m": "mass of the jet, GeV",
-    "parton_id": "PDG id of the outgoing parton of the hard process",
-    "parton_dr": "distance sqrt(dy^2 + dphi^2) between jet and parton",
+    "parton_id": "PDG id of the hard process's outgoing parton",
+    "parton_dr": "distance of jet and parton, sqrt(dy^2 + dphi^2)",
     "pthat": "transverse momentum of the hard process, GeV",
 }
 """Extra arrays (N,) in simulated files; the public files do not have them."""
