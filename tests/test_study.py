@@ -440,6 +440,7 @@ def test_the_books_claims_come_from_the_paper():
         assert effects == sorted(effects, reverse=True)  # larger scales see smaller effects
         assert set(item.effect) <= set(study.SCALE_NAMES)
         assert item.effect or isinstance(item.rule, study.Exact)
+    assert claims["conclusion-classification"].rule.bound == 0.0087  # ParT 0.9203, ParticleNet 0.9116
     assert "book" not in claims["table1-rej30"].effect  # fewer than 50 gluons pass
     assert study.claims("jets") == ()
 

@@ -25,7 +25,8 @@ def commit() -> tuple[str | None, bool | None]:
     try:
         # A library installed into a virtual environment inside some other repository is not that repository's.
         if Path(_git("rev-parse", "--show-toplevel")).resolve() == PACKAGE.parent:
-            return _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--", "bithep_lib", "notebooks"))
+            code = ("bithep_lib", ":!bithep_lib/records", ":!bithep_lib/weights")  # results do not make results
+            return _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--", *code))
     except (OSError, subprocess.SubprocessError):
         pass
     try:  # pip install git+https://... leaves the commit in the metadata (PEP 610)

@@ -9,6 +9,7 @@ What it promises beyond Lightning's defaults:
 * A checkpoint is replaced in one step, read without unpickling code, and refused when it belongs to another training.
 
 Example:
+    >>> import torch
     >>> x = torch.randn(200, 2, generator=torch.Generator().manual_seed(1))
     >>> label = (x.sum(1) > 0).float()
     >>> task = ClassificationTask(torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Flatten(0)), learning_rate=0.1)
