@@ -305,22 +305,24 @@ def test_the_packages_own_records_are_valid_and_committed_under_their_names():
 
 
 def test_collect_takes_records_and_refuses_to_replace_in_silence(run, tmp_path, monkeypatch, capsys):
+    write(run)  # of scale smoke: stays where it is
+    run = study.setup("quark_gluon", scale="book", output_dir=str(tmp_path))
     package = tmp_path / "package"
     monkeypatch.setattr("bithep_lib.study.__main__.PACKAGE", package)
     name = write(run).name
     assert main(["collect", str(tmp_path)]) == 0
-    stored = package / "records" / "quark_gluon" / "smoke" / name
+    stored = package / "records" / "quark_gluon" / "book" / name
     assert stored.exists()
     assert "1 records taken, 0 left" in capsys.readouterr().out
     with pytest.warns(UserWarning, match="superseded"):
         write(run, metrics={"auc": 0.9})
     source = str(tmp_path / "records")
     assert main(["collect", source]) == 1
-    assert f"left quark_gluon/smoke/{name}: the package has other numbers" in capsys.readouterr().err
+    assert f"left quark_gluon/book/{name}: the package has other numbers" in capsys.readouterr().err
     assert json.loads(stored.read_text())["metrics"]["auc"] == 0.8
     assert main(["collect", source, "--replace"]) == 0
     assert json.loads(stored.read_text())["metrics"]["auc"] == 0.9
-    (tmp_path / "records" / "quark_gluon" / "smoke" / "bad.json").write_text("{")
+    (tmp_path / "records" / "quark_gluon" / "book" / "bad.json").write_text("{")
     assert main(["collect", source]) == 1
     assert "bad.json is not a valid run record" in capsys.readouterr().err
 

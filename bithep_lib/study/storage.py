@@ -233,7 +233,7 @@ def file_name(content: Mapping[str, Any]) -> str:
 
 
 def collect(source: Path, target: Path, *, replace: bool = False) -> tuple[list[str], list[str]]:
-    """Copy the valid records under `source` into `target`.
+    """Copy the valid records under `source` into `target`; those of scale ``smoke`` mean nothing and stay.
 
     Returns:
         The names copied, and the names refused because `target` has the same run with other numbers (they are copied
@@ -245,6 +245,8 @@ def collect(source: Path, target: Path, *, replace: bool = False) -> tuple[list[
     found = [load(path) for path in _files(source)]
     copied, refused = [], []
     for content in found:
+        if content["scale"] == "smoke":
+            continue
         name = file_name(content)
         path = target / name
         if path.exists() and _result(load(path)) == _result(content):
