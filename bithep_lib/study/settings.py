@@ -26,11 +26,11 @@ SCALE_NAMES = ("smoke", "book", "laptop", "paper")
 class Settings:
     """What every chapter has."""
 
-    seed: int = integer("first seed: of the split, the initialisation and the training", default=1)
-    device: str = device("where the networks run; auto takes a GPU when there is one")
-    threads: int = integer("CPU threads (0: as PyTorch has it); results repeat for a fixed number", default=1)
-    max_minutes: float | None = limit("stop cleanly after so many minutes and say what was left out")
-    output_dir: str | None = folder("where records and checkpoints go (default: the cache)")
+    seed: int = integer("first seed of split, initialisation and training", default=1)
+    device: str = device("where networks run; auto: a GPU if there is one")
+    threads: int = integer("CPU threads (0: all); fixed for equal results", default=1)
+    max_minutes: float | None = limit("stop after so many minutes; say what is left out")
+    output_dir: str | None = folder("where records go (default: the cache)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +61,11 @@ class QuarkGluon(Settings):
     data: str = choice("which jets", "sample", "simulate", "public", or_path=True, default="sample")
     weights: str = choice("stored networks, or train them all", "stored", "train", default="stored")
     strategies: tuple[str, ...] = choices(
-        "which layers become bits: of the particle-flow network or of P-DAT",
+        "which layers become bits",
         *("none", "phi", "f", "hidden", "attention", "attention+features", "all"),
         default=("none", "all"),
     )
-    n_seeds: int = integer("trainings of each network, with seeds seed, seed + 1, ...", low=1)
+    n_seeds: int = integer("trainings of each network: seed, seed + 1, ...", low=1)
     n_train: int = integer("jets to train on", low=10)
     n_valid: int = integer("jets to choose the epoch on", low=10)
     n_test: int = integer("jets to judge on", low=10)
