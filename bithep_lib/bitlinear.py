@@ -148,18 +148,26 @@ class Saved(NamedTuple):
 
 def layer_forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: QuantSpec) -> tuple[Tensor, Saved]:
     """Equations 1-3 for rows x (tokens, in): the output in the dtype of the scales, and what backward needs."""
-    dtype = compute_dtype(x)
     kernel = kernel_for(x, weight, spec)
     if kernel is not None:
         return _native_forward(kernel, x, weight, bias, spec)
-    q, s, t, beta = x.to(dtype), None, weight.to(dtype), None
-    if spec.activation_bits is not None:
-        q, s = _activation_codes(q, spec)
+    t, beta = weight.to(compute_dtype(x)), None
     if spec.weights is not None:
         t, beta = _weight_codes(t, spec)
-    y = _integer_linear(q, s, t, beta, None if bias is None else bias.to(dtype), spec)
+    y, q, s = quantised_forward(x, t, beta, bias, spec)
     q = q if s is None else q.to(storage_dtype(spec.q_max))
     return y, Saved(q, s, t if beta is None else t.to(torch.int8), beta)
+
+
+def quantised_forward(
+    x: Tensor, t: Tensor, beta: Tensor | None, bias: Tensor | None, spec: QuantSpec
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Equations 2 and 3 for rows x (tokens, in) and given weight codes (integer-valued floats): y, and the codes q, s."""
+    dtype = compute_dtype(x)
+    q, s = x.to(dtype), None
+    if spec.activation_bits is not None:
+        q, s = _activation_codes(q, spec)
+    return _integer_linear(q, s, t, beta, None if bias is None else bias.to(dtype), spec), q, s
 
 
 def layer_backward(
@@ -186,19 +194,20 @@ def layer_backward(
 
 
 def kernel_for(x: Tensor, weight: Tensor, spec: QuantSpec) -> native.Kernel | None:
-    """The native kernel where it computes this layer: float32 on the CPU, at most 8 bits, one scale for each token."""
-    if (
-        x.device.type == weight.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
-        and spec.t_max == 1
+    """The native kernel where it computes this layer: float32 on the CPU, and a spec that it serves."""
+    on_cpu = x.device.type == weight.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    return native.kernel() if on_cpu and kernel_serves(spec, weight.shape[1]) and x.numel() > 0 else None
+
+
+def kernel_serves(spec: QuantSpec, in_features: int) -> bool:
+    """True for one or two bits a weight, at most 8 a code of the input, a scale for each token, and sums below 2^24."""
+    return (
+        spec.t_max == 1
         and spec.q_max is not None
         and spec.q_max < 2**7
         and spec.activation_scale != "tensor"
-        and spec.q_max * weight.shape[1] < 2**24
-        and x.numel() > 0
-    ):
-        return native.kernel()
-    return None
+        and spec.q_max * in_features < 2**24
+    )
 
 
 def _native_forward(

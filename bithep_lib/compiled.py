@@ -18,12 +18,8 @@ __all__ = ["bit_linear"]
 def bit_linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: QuantSpec) -> Tensor:
     """The layer for x (..., in), as an opaque operator with a gradient. In ``spec`` both operands must be integers."""
     rows = x.reshape(-1, x.shape[-1])
-    y, _, _ = _bit_linear(rows, weight, bias, *_arguments(spec))
+    y, _, _ = _bit_linear(rows, weight, bias, *spec.fields)
     return y.view(*x.shape[:-1], weight.shape[0])
-
-
-def _arguments(spec: QuantSpec) -> tuple[str, int, int, str, int | None]:
-    return spec.weights, spec.activation_bits, spec.q_max, spec.activation_scale, spec.activation_exponent
 
 
 # The shapes of the results must not depend on the backend, because torch stores compiled graphs across processes.
@@ -37,7 +33,7 @@ def _bit_linear(
     bias: Tensor | None,
     weights: str,
     activation_bits: int,
-    levels: int,
+    levels: int | None,
     activation_scale: str,
     activation_exponent: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,10 +44,11 @@ def _bit_linear(
 
 @_bit_linear.register_fake
 def _(x, weight, bias, weights, activation_bits, levels, activation_scale, activation_exponent):
+    spec = QuantSpec(weights, activation_bits, levels, activation_scale, activation_exponent)
     scales = () if activation_scale == "tensor" else (x.shape[0], 1)
     return (
         x.new_empty(x.shape[0], weight.shape[0]),
-        x.new_empty(x.shape, dtype=storage_dtype(levels)),
+        x.new_empty(x.shape, dtype=storage_dtype(spec.q_max)),
         x.new_empty(scales, dtype=compute_dtype(x)),
     )
 
@@ -64,7 +61,7 @@ def _bit_linear_backward(
     weight: Tensor,
     weights: str,
     activation_bits: int,
-    levels: int,
+    levels: int | None,
     activation_scale: str,
     activation_exponent: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:

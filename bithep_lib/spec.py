@@ -98,6 +98,11 @@ class QuantSpec:
             )
         return 2.0**self.activation_exponent
 
+    @property
+    def fields(self) -> tuple[WeightKind | None, int | None, int | None, ActivationScale, int | None]:
+        """The arguments that make this spec, in order (compiled operators take them instead of the object)."""
+        return self.weights, self.activation_bits, self.levels, self.activation_scale, self.activation_exponent
+
     @classmethod
     def paper(cls, weights: WeightKind = "ternary") -> QuantSpec:
         """Equations 1-3 to the letter: 128 levels, one gamma for the whole tensor. Outputs depend on the batch."""

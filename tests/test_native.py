@@ -12,7 +12,7 @@ from torch import nn
 from bithep_lib import BitLinear, QuantSpec, native, quantize_
 from bithep_lib.bitlinear import activation_codes, weight_codes, weight_scale
 from bithep_lib.native import build as building
-from bithep_lib.native.library import Kernel, Network, PackedLayer, padded
+from bithep_lib.native.library import Kernel, PackedLayer, padded
 
 try:
     VARIANTS = building.usable_variants()
@@ -102,7 +102,7 @@ def test_forward_equals_torch(kernel, threads, shape, bias):
     assert torch.equal(q[:, :k], codes)
     assert not q[:, k:].any()
     assert torch.equal(s, scale)
-    assert torch.equal(Network(kernel, [packed(kernel, layer)])(x), y)
+    assert torch.equal(kernel.prepare([packed(kernel, layer)])(x), y)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_fault_makes_its_row_nan(kernel, bad, rows):
     assert y[1].isnan().all()
     assert not y[0].isnan().any()
     assert equal(y, with_torch(layer, x))
-    hidden = Network(kernel, [packed(kernel, layer, relu=True)])(x)
+    hidden = kernel.prepare([packed(kernel, layer, relu=True)])(x)
     assert equal(hidden, with_torch(nn.Sequential(layer, nn.ReLU()), x))
 
 
@@ -196,7 +196,7 @@ def test_rows_are_dequantised_as_in_torch(kernel, threads):
 def test_a_network_in_one_call(kernel, threads, sizes, rows):
     layers = [BitLinear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
     last = len(layers) - 1
-    network = Network(kernel, [packed(kernel, layer, relu=i < last) for i, layer in enumerate(layers)])
+    network = kernel.prepare([packed(kernel, layer, relu=i < last) for i, layer in enumerate(layers)])
     x = expected = random(rows, sizes[0])
     for i, layer in enumerate(layers):
         expected = with_torch(layer, expected)
@@ -268,10 +268,9 @@ def test_the_backward_pass_needs_no_second_choice():
 @pytest.mark.parametrize("choice", ["torch", "auto"])
 @pytest.mark.parametrize("spec", [QuantSpec(), QuantSpec.paper(), QuantSpec("int8", activation_bits=12)], ids=repr)
 def test_the_compiled_operator_keeps_torch_rules(choice, spec):
-    arguments = (spec.weights, spec.activation_bits, spec.q_max, spec.activation_scale, spec.activation_exponent)
     tensors = random(6, 20).requires_grad_(), random(5, 20, seed=1).requires_grad_(), random(5, seed=2)
     with native.use_backend(choice):
-        torch.library.opcheck(torch.ops.bithep.bit_linear, (*tensors, *arguments))
+        torch.library.opcheck(torch.ops.bithep.bit_linear, (*tensors, *spec.fields))
 
 
 # --- building ---------------------------------------------------

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Literal, get_args
 
 from bithep_lib.native.build import BuildError
-from bithep_lib.native.library import BLOCK, PANEL, Kernel, Network, PackedLayer, load_kernel, padded
+from bithep_lib.native.library import BLOCK, PANEL, Kernel, PackedLayer, load_kernel, padded
 
 __all__ = [
     "BLOCK",
@@ -27,7 +27,6 @@ __all__ = [
     "BuildError",
     "Kernel",
     "NativeUnavailable",
-    "Network",
     "PackedLayer",
     "backend",
     "kernel",

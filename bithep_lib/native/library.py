@@ -37,6 +37,12 @@ class _Layer(ctypes.Structure):
     )
 
 
+class _Network(ctypes.Structure):
+    """`struct Network` of bitlinear.cpp."""
+
+    _fields_ = (("layers", ctypes.c_void_p), ("count", ctypes.c_int64))
+
+
 @dataclass(frozen=True)
 class PackedLayer:
     """One layer as the kernel takes it: contiguous tensors on the CPU.
@@ -87,29 +93,22 @@ class Kernel:
 
     def __init__(self, path: Path, variant: Instructions) -> None:
         library = ctypes.CDLL(str(path))
-        pointer, integer, c_int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
-        def function(name: str, result: type | None, *arguments: type) -> Callable:
+        def function(name: str, arguments: int, result: type | None = None) -> Callable:
             found = getattr(library, f"bithep_{name}")
-            found.restype, found.argtypes = result, arguments
+            # All arguments are addresses or 64-bit integers. Declared as pointers, ctypes converts both fastest.
+            found.restype, found.argtypes = result, [ctypes.c_void_p] * arguments
             return found
 
         try:
-            self.instructions = function("instructions", ctypes.c_char_p)().decode()
-            layer_bytes = function("layer_bytes", integer)()
-            self._packed_bytes = function("packed_bytes", integer, integer, integer)
-            self._quantise_weights = function(
-                "quantise_weights", None, pointer, integer, integer, pointer, pointer, pointer, c_int
-            )
-            self._dequantise_weights = function(
-                "dequantise_weights", None, pointer, integer, integer, pointer, pointer, c_int
-            )
-            self._dequantise_rows = function(
-                "dequantise_rows", None, pointer, integer, pointer, integer, integer, pointer, c_int
-            )
-            self._forward = function(
-                "forward", None, pointer, c_int, pointer, integer, pointer, pointer, pointer, c_int
-            )
+            self.instructions = function("instructions", 0, ctypes.c_char_p)().decode()
+            layer_bytes = function("layer_bytes", 0, ctypes.c_int64)()
+            self._packed_bytes = function("packed_bytes", 2, ctypes.c_int64)
+            self._quantise_weights = function("quantise_weights", 7)
+            self._dequantise_weights = function("dequantise_weights", 6)
+            self._dequantise_rows = function("dequantise_rows", 7)
+            self._forward = function("forward", 7)
+            self._run = function("run", 5)
         except AttributeError as error:
             raise OSError(f"{path} is no kernel of this library: {error}") from error
         if self.instructions != variant.name or layer_bytes != ctypes.sizeof(_Layer):
@@ -147,41 +146,39 @@ class Kernel:
         y = x.new_empty(rows, layer.out_features)
         q = x.new_empty(rows, padded(layer.in_features), dtype=torch.int8)
         s = x.new_empty(rows, 1)
-        struct = layer._struct()
-        self._forward(
-            ctypes.byref(struct),
-            1,
-            x.data_ptr(),
-            rows,
-            y.data_ptr(),
-            q.data_ptr(),
-            s.data_ptr(),
-            torch.get_num_threads(),
-        )
+        network, threads = _network([layer]), torch.get_num_threads()
+        address = ctypes.addressof(network)
+        self._forward(address, x.data_ptr(), rows, y.data_ptr(), q.data_ptr(), s.data_ptr(), threads)
         return y, q, s
 
+    def prepare(self, layers: Sequence[PackedLayer]) -> Callable[[Tensor], Tensor]:
+        """Layers that run one after the other in a single call, without gradients.
 
-class Network:
-    """Layers ready to run one after the other in a single call, without gradients.
+        Returns:
+            A function of a float32 tensor (..., in of the first layer), contiguous on the CPU, that returns (..., out
+            of the last layer), or raises ValueError where the last axis does not fit. It keeps the tensors alive.
+        """
+        network = _network(layers)
+        address, run, threads = ctypes.addressof(network), self._run, torch.get_num_threads
+        in_features, out_features = layers[0].in_features, layers[-1].out_features
 
-    Built once and called often: what can be prepared is prepared. It keeps the layers' tensors alive.
-    """
+        def call(x: Tensor, _alive: object = (network, *layers)) -> Tensor:
+            shape = x.shape
+            if shape[-1] != in_features:
+                raise ValueError(f"the layer takes {in_features} features, but the input has {shape[-1]}")
+            rows = x.numel() // in_features
+            y = x.new_empty(rows, out_features)
+            run(address, x.data_ptr(), rows, y.data_ptr(), threads())
+            return y if len(shape) == 2 else y.view(*shape[:-1], out_features)
 
-    def __init__(self, kernel: Kernel, layers: Sequence[PackedLayer]) -> None:
-        self._layers = tuple(layers)
-        self._structs = (_Layer * len(layers))(*(layer._struct() for layer in layers))
-        self._address = ctypes.addressof(self._structs)
-        self._count = len(layers)
-        self._call = kernel._forward
-        self._out = layers[-1].out_features
+        return call
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """float32 (..., in of the first layer), contiguous on the CPU, to (..., out of the last layer)."""
-        *lead, features = x.shape
-        y = x.new_empty((*lead, self._out))
-        rows = x.numel() // features
-        self._call(self._address, self._count, x.data_ptr(), rows, y.data_ptr(), None, None, torch.get_num_threads())
-        return y
+
+def _network(layers: Sequence[PackedLayer]) -> _Network:
+    structs = (_Layer * len(layers))(*(layer._struct() for layer in layers))
+    network = _Network(ctypes.addressof(structs), len(layers))
+    network.structs = structs  # the address is only valid as long as they live
+    return network
 
 
 def load_kernel() -> Kernel:
