@@ -1,0 +1,336 @@
+"""Train the taggers of chapter 2 and record what came out.
+
+    python -m bithep_lib.experiments.quark_gluon pdat/none pdat/attention --seeds 1 2 3 4 5 -p scale=laptop
+
+A killed run goes on from its last finished epoch, the logits of a finished training are kept, and its record is
+written at once. All trainings see the same jets in the same split (drawn with the setting ``seed``), so that two
+variants can be compared jet by jet:
+
+    python -m bithep_lib.experiments.quark_gluon --compare pdat/none pdat/attention --seeds 1 2 3 4 5 -p scale=laptop
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bithep_lib import native, study
+from bithep_lib.data import quark_gluon
+from bithep_lib.evaluate import calibration, resampling, tagging
+from bithep_lib.experiments.variants import VARIANTS, Variant
+from bithep_lib.files import write_atomic
+from bithep_lib.models import PDAT
+from bithep_lib.quantize import quantize_
+from bithep_lib.study.storage import file_name
+from bithep_lib.suggest import did_you_mean
+from bithep_lib.train import ClassificationTask, fit, predict
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training leaves: logits and labels of validation and test jets, and its course."""
+
+    valid_logit: NDArray[np.float32]
+    valid_label: NDArray[np.int8]
+    test_logit: NDArray[np.float32]
+    test_label: NDArray[np.int8]
+    train_loss: NDArray[np.float64]
+    valid_loss: NDArray[np.float64]
+    valid_auc: NDArray[np.float64]
+    best_epoch: int
+    seconds: float
+
+    def save(self, path: Path) -> None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **asdict(self))
+        write_atomic(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Outcome:
+        with np.load(path) as stored:
+            values = {name: stored[name] for name in cls.__dataclass_fields__}
+        return cls(**values | {"best_epoch": int(values["best_epoch"]), "seconds": float(values["seconds"])})
+
+
+class Campaign:
+    """Trainings of one `study.Run` on the same jets.
+
+    Args:
+        run: of the chapter ``quark_gluon``. Its ``seed`` draws the split; a training has its own seed.
+    """
+
+    def __init__(self, run: study.Run) -> None:
+        sizes = run.n_train, run.n_valid, run.n_test
+        jets = quark_gluon.load(run.data, n=sum(sizes))
+        self.run = run
+        self.fingerprint = jets.fingerprint
+        self.jets = dict(zip(("train", "valid", "test"), quark_gluon.split(jets, sizes, seed=run.seed), strict=True))
+
+    def train(self, name: str, seed: int) -> Outcome | None:
+        """Train a variant, or read what an earlier call left; None when the time of the run was over before the end."""
+        path = self._path(name, seed, "outcomes", "npz")
+        if path.exists():
+            return Outcome.load(path)
+        variant, started = VARIANTS[name], time.monotonic()
+        trained = VARIANTS[variant.after or name]
+        data = {part: self._tensors(trained, jets) for part, jets in self.jets.items()}
+        model, _ = trained.build(seed)
+        task = ClassificationTask(
+            model,
+            learning_rate=self.run.learning_rate,
+            weight_decay=self.run.weight_decay,
+            schedule=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=self.run.epochs),
+        )
+        shuffle = np.random.default_rng(seed).permutation if trained.shuffled else np.asarray
+        result = fit(
+            task,
+            *((*data[part], torch.from_numpy(shuffle(self.jets[part].label))) for part in ("train", "valid")),
+            epochs=self.run.epochs,
+            batch_size=self.run.batch_size,
+            seed=seed,
+            checkpoint=self._path(variant.after or name, seed, "checkpoints", "ckpt"),
+            device=self.run.device,
+            max_minutes=self.run.minutes_left(),
+            progress=sys.stderr.isatty(),
+        )
+        if result.stopped_early:
+            self.run.left_out.append(f"{name} with seed {seed} after {len(result.history)} of {self.run.epochs} epochs")
+            return None
+        if variant.after is not None:
+            quantize_(model, model.strategies[variant.strategy], variant.spec)
+        logit = {
+            part: predict(model, data[part], batch_size=256, device=self.run.device).numpy()
+            for part in ("valid", "test")
+        }
+        outcome = Outcome(
+            valid_logit=logit["valid"],
+            valid_label=self.jets["valid"].label,
+            test_logit=logit["test"],
+            test_label=self.jets["test"].label,
+            **{column: result.history[column].to_numpy() for column in ("train_loss", "valid_loss", "valid_auc")},
+            best_epoch=result.best_epoch,
+            seconds=time.monotonic() - started,
+        )
+        outcome.save(path)
+        return outcome
+
+    def record(self, name: str, seed: int, outcome: Outcome) -> Path:
+        """Metrics and curves of a training as a run record."""
+        label, logit = outcome.test_label, outcome.test_logit
+        raw = calibration.probability(logit)
+        recalibrated = calibration.recalibration(outcome.valid_label, outcome.valid_logit)(logit)
+        _, report = VARIANTS[name].build(seed)
+        metrics = _with_errors(tagging.summary(label, logit, threshold=0.0)) | {
+            "brier": calibration.brier_score(label, raw),
+            "calibration_error": calibration.expected_calibration_error(label, raw),
+            "calibration_error_recalibrated": calibration.expected_calibration_error(label, recalibrated),
+            "valid_loss": outcome.valid_loss[outcome.best_epoch - 1],
+            "valid_auc": outcome.valid_auc[outcome.best_epoch - 1],
+            "best_epoch": outcome.best_epoch,
+            "parameters": report.parameters,
+            "fraction": report.fraction,
+            "bytes_float32": report.bytes.float32,
+            "bytes_two_bit": report.bytes.two_bit,
+        }
+        history = {column: getattr(outcome, column) for column in ("train_loss", "valid_loss", "valid_auc")}
+        efficiencies = np.round(np.arange(0.01, 1.0, 0.01), 2)
+        curve = tagging.roc(label, logit)
+        return study.record(
+            self.run,
+            variant=name,
+            seed=seed,
+            data=self.fingerprint,
+            backend="native" if report.quantized and native.kernel() is not None else "torch",
+            metrics=metrics,
+            curves={
+                "history": {"epoch": np.arange(1, len(outcome.valid_loss) + 1)} | history,
+                "roc": {
+                    "signal": efficiencies,
+                    "background": np.array([curve.background_at(efficiency) for efficiency in efficiencies]),
+                },
+                "calibration": _calibration(label, raw),
+                "calibration_recalibrated": _calibration(label, recalibrated),
+            },
+            wall_seconds=outcome.seconds,
+            **self._parameters(VARIANTS[name]),
+        )
+
+    def compare(self, first: str, second: str, seeds: Sequence[int]) -> Path:
+        """The metrics of the second variant minus those of the first, same jets and seeds, as a record of its own.
+
+        From five seeds on the error holds jets and seeds (crossed bootstrap), and P-DAT against P-DAT-Bit measures the
+        chapter's claims.
+
+        Raises:
+            ValueError: one of the trainings has not been done.
+        """
+        outcomes = {name: [self._finished(name, seed) for seed in seeds] for name in (first, second)}
+        label = outcomes[first][0].test_label
+        logits = {name: np.stack([outcome.test_logit for outcome in outcomes[name]]) for name in outcomes}
+        differences = {}
+        for metric in resampling.METRICS:
+            try:
+                differences[metric] = resampling.paired_difference(
+                    label, logits[second], logits[first], metric=metric, threshold=0.0
+                )
+            except ValueError:  # too few gluon jets pass for a rejection
+                continue
+        claims = {}
+        if (first, second) == ("pdat/none", "pdat/attention") and len(seeds) >= resampling.MIN_SEEDS:
+            claims = _claims(label, logits[first], logits[second], differences)
+        return study.record(
+            self.run,
+            variant=f"{second} - {first}",
+            seed=min(seeds),
+            data=self.fingerprint,
+            metrics={f"{metric}_difference": difference for metric, difference in differences.items()},
+            curves={
+                "seeds": {"seed": list(seeds)} | {name: list(found.per_seed) for name, found in differences.items()}
+            },
+            claims=claims,
+            wall_seconds=0.0,
+            n_trainings=len(seeds),
+        )
+
+    def _finished(self, name: str, seed: int) -> Outcome:
+        path = self._path(name, seed, "outcomes", "npz")
+        if not path.exists():
+            raise ValueError(
+                f"{name} with seed {seed} has not been trained at scale {self.run.scale} with these settings"
+            )
+        return Outcome.load(path)
+
+    def _tensors(self, variant: Variant, jets: quark_gluon.Jets) -> tuple[Tensor, ...]:
+        """The input of a model."""
+        if variant.model == "pfn":
+            return tuple(torch.from_numpy(x) for x in quark_gluon.features(jets, self.run.max_constituents))
+        return (torch.from_numpy(jets.constituents),)
+
+    def _parameters(self, variant: Variant) -> dict[str, Any]:
+        """What makes a training this one, beyond the settings of the run."""
+        return {"network": asdict(variant), "split_seed": self.run.seed, "schedule": "cosine"}
+
+    def _path(self, name: str, seed: int, folder: str, ending: str) -> Path:
+        """A file of this training, by a name that says all that its record says, but for the backend."""
+        settings = {key: value for key, value in asdict(self.run.settings).items() if key not in ("output_dir", "seed")}
+        content = {
+            "chapter": self.run.chapter,
+            "scale": self.run.scale,
+            "variant": name,
+            "seed": seed,
+            "parameters": settings | self._parameters(VARIANTS[name]),
+            "data": self.fingerprint,
+            "backend": "any",
+        }
+        return self.run.output_dir / folder / f"{Path(file_name(content)).stem}.{ending}"
+
+
+def _claims(
+    label: NDArray[np.int8],
+    full: NDArray[np.float32],
+    bits: NDArray[np.float32],
+    differences: dict[str, resampling.Estimate],
+) -> dict[str, study.Measurement]:
+    """Table 1, Figure 2 and the fractions of section 3, from (S, N) logits of P-DAT and P-DAT-Bit."""
+    claims = {}
+    for metric, found in differences.items():
+        base = 1.0
+        if metric.startswith("rejection"):  # the claim is about the relative change
+            efficiency = int(metric.removeprefix("rejection_")) / 100
+            base = float(np.mean([tagging.rejection(label, row, efficiency).value for row in full]))
+        claims["table1-" + metric.replace("rejection_", "rej")] = study.Measurement(
+            found.value / base, found.error / base
+        )
+    for name, logits in (("full", full), ("bits", bits)):
+        errors = [calibration.expected_calibration_error(label, calibration.probability(row)) for row in logits]
+        claims[f"figure2-{name}"] = study.Measurement(
+            float(np.mean(errors)), float(np.std(errors, ddof=1) / np.sqrt(len(errors))), dof=len(errors) - 1
+        )
+    jet = torch.from_numpy(quark_gluon.load("sample", n=2).constituents)
+    _, report = PDAT.build("attention", as_published=True, example=jet)
+    claims["section3-fraction"] = study.Measurement(100 * report.fraction)
+    claims["section3-fraction-used"] = study.Measurement(100 * report.fraction_used)
+    return claims
+
+
+def _with_errors(row: dict[str, float]) -> dict[str, Any]:
+    """A row of `tagging.summary` as a record holds it; what was not quoted is left out."""
+    return {
+        name: {"value": value, "error": row[f"{name}_error"]}
+        for name, value in row.items()
+        if not name.endswith("_error") and np.isfinite(value)
+    }
+
+
+def _calibration(label: NDArray[np.int8], probability: NDArray[np.float64]) -> dict[str, NDArray]:
+    """The bins that hold jets, by their number."""
+    curve = calibration.calibration_curve(label, probability)
+    filled = curve.count > 0
+    columns = {name: getattr(curve, name)[filled] for name in ("prediction", "fraction", "count")}
+    return {"bin": np.flatnonzero(filled)} | columns
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0; 2 when an argument is wrong; 130 after Ctrl-C (the finished epochs are kept)."""
+    parser = argparse.ArgumentParser(prog="python -m bithep_lib.experiments.quark_gluon", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("variants", nargs="*", metavar="VARIANT", help="what to train; --list shows them")
+    parser.add_argument("--compare", nargs=2, metavar="VARIANT", help="record the difference of two that are trained")
+    parser.add_argument("--seeds", nargs="+", type=int, help="of the trainings (default: the scale's)")
+    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="scale, or any setting of it")
+    parser.add_argument("--list", action="store_true", help="list the variants")
+    options = parser.parse_args(arguments)
+    try:
+        if options.list:
+            print("\n".join(VARIANTS))
+            return 0
+        for name in (*options.variants, *(options.compare or ())):
+            if name not in VARIANTS:
+                raise ValueError(f"there is no variant {name!r}{did_you_mean(name, VARIANTS)}; --list shows them all")
+        run = study.setup("quark_gluon", **dict(map(_parameter, options.p)))
+        campaign, seeds = Campaign(run), options.seeds or run.seeds
+        for seed in seeds:  # all variants of one seed first, so that there are pairs as early as can be
+            for name in options.variants:
+                if run.out_of_time(f"{name} with seed {seed}"):
+                    continue
+                outcome = campaign.train(name, seed)
+                if outcome is not None:
+                    print(campaign.record(name, seed, outcome), flush=True)
+        if options.compare:
+            print(campaign.compare(*options.compare, seeds))
+        for what in run.left_out:
+            print(f"left out: {what}", file=sys.stderr)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stopped:
+        print(stopped, file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"-p {text}: write NAME=VALUE, for instance -p scale=smoke")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""What chapter 2 runs: every tagger, strategy, control and fault by the name that stands in its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from bithep_lib.bitlinear import QuantSpec
+from bithep_lib.data import quark_gluon
+from bithep_lib.models import PDAT, ParticleFlowNetwork
+from bithep_lib.quantize import QuantReport
+
+REDUCED = {"embed": 32, "heads": 4, "neighbours": (10, 10), "max_constituents": 40}
+"""A P-DAT that trains in the minutes of scale ``book``."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to build and train a tagger.
+
+    Attributes:
+        model: ``"pdat"`` or ``"pfn"``.
+        strategy: which layers become bits.
+        spec: into which bits.
+        sizes: further arguments of the model.
+        frozen: the layers in bits keep their random initial weights, and only the rest is trained.
+        after: this variant is trained, and its layers become bits afterwards, without further training.
+        shuffled: the labels of training and validation are permuted, so that there is nothing to learn.
+    """
+
+    model: str = "pdat"
+    strategy: str = "none"
+    spec: QuantSpec = QuantSpec()
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    frozen: bool = False
+    after: str | None = None
+    shuffled: bool = False
+
+    def build(self, seed: int, example: Any = None) -> tuple[nn.Module, QuantReport]:
+        """The network with weights drawn from ``seed`` alone, and what is quantised in it."""
+        make = PDAT.build
+        if self.model == "pfn":
+            make = partial(ParticleFlowNetwork.build, n_features=len(quark_gluon.FEATURES))
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            model, report = make(self.strategy, spec=self.spec, example=example, **self.sizes)
+        if self.frozen:
+            for layer in report.quantized:
+                model.get_submodule(layer.name).requires_grad_(False)
+        return model, report
+
+
+def _grid(model: str, strategy: str) -> dict[str, Variant]:
+    """Weights {float, int8, ternary, binary} x activations {float, 8 bit}, but for the two that have a name already."""
+    grid = {}
+    for weights in (None, "int8", "ternary", "binary"):
+        for bits in (None, 8):
+            if (weights, bits) not in ((None, None), ("ternary", 8)):
+                name = f"{model}/{strategy} {weights or 'float'}-{f'{bits}bit' if bits else 'float'}"
+                grid[name] = Variant(model, strategy, QuantSpec(weights=weights, activation_bits=bits))
+    return grid
+
+
+def _faulty(*faults: str) -> Variant:
+    return Variant("pdat", sizes={"faults": faults})
+
+
+VARIANTS: dict[str, Variant] = (
+    {f"pdat/{strategy}": Variant("pdat", strategy) for strategy in PDAT.strategies}
+    | {f"pfn/{strategy}": Variant("pfn", strategy) for strategy in ParticleFlowNetwork.strategies}
+    | _grid("pdat", "attention")
+    | _grid("pfn", "all")
+    | {
+        "pdat/attention frozen": Variant("pdat", "attention", frozen=True),
+        "pdat/attention after training": Variant("pdat", "attention", after="pdat/none"),
+        "pdat/none equal bytes": Variant("pdat", sizes={"embed": 56}),
+        "pdat/none shuffled labels": Variant("pdat", shuffled=True),
+        "pfn/all frozen": Variant("pfn", "all", frozen=True),
+        "pfn/all after training": Variant("pfn", "all", after="pfn/none"),
+        "pfn/none equal bytes": Variant("pfn", sizes={"phi_sizes": (17, 17, 17), "f_sizes": (17, 17)}),
+        "pfn/none shuffled labels": Variant("pfn", shuffled=True),
+        "pdat/none double softmax": _faulty("double_softmax"),
+        "pdat/none no mask": _faulty("no_mask"),
+        "pdat/none wrong phi": _faulty("wrong_phi"),
+        "pdat/none as published": Variant("pdat", sizes={"as_published": True}),
+        "pdat/attention as published": Variant("pdat", "attention", sizes={"as_published": True}),
+        "pdat/none reduced": Variant("pdat", sizes=REDUCED),
+        "pdat/attention reduced": Variant("pdat", "attention", sizes=REDUCED),
+    }
+)

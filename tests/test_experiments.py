@@ -1,0 +1,117 @@
+"""The stored runs of chapter 2: trained once, continued, recorded, compared."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bithep_lib import BitLinear, study
+from bithep_lib.evaluate import tagging
+from bithep_lib.experiments import quark_gluon as experiments
+from bithep_lib.experiments.variants import VARIANTS
+from bithep_lib.quantize import count
+
+PAIR = ("pfn/none", "pfn/all")
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    run = study.setup("quark_gluon", scale="smoke", output_dir=tmp_path, n_train=120, n_valid=60, n_test=200)
+    return experiments.Campaign(run)
+
+
+def test_a_training_is_done_once(campaign, monkeypatch):
+    first = campaign.train("pdat/attention reduced", seed=2)
+    path = campaign.record("pdat/attention reduced", 2, first)
+    monkeypatch.setattr(experiments, "fit", lambda *_, **__: pytest.fail("trained again"))
+    again = campaign.train("pdat/attention reduced", seed=2)
+    assert all(np.array_equal(getattr(first, name), getattr(again, name)) for name in first.__dataclass_fields__)
+    assert campaign.record("pdat/attention reduced", 2, again) == path
+    content = json.loads(path.read_text())
+    assert content["metrics"]["auc"]["value"] == tagging.auc(first.test_label, first.test_logit)
+    assert content["parameters"]["network"]["sizes"]["embed"] == 32
+    assert content["seed"] == 2
+    assert content["parameters"]["split_seed"] == 1
+    row = (
+        study.records("quark_gluon", folder=campaign.run.output_dir).set_index("variant").loc["pdat/attention reduced"]
+    )
+    assert row["fraction"] == pytest.approx(count(VARIANTS["pdat/attention reduced"].build(2)[0]).fraction)
+
+
+def test_a_difference_is_recorded_with_its_seeds(campaign):
+    with pytest.raises(ValueError, match="pfn/none with seed 1 has not been trained at scale smoke"):
+        campaign.compare(*PAIR, seeds=(1, 2))
+    outcomes = {(name, seed): campaign.train(name, seed) for name in PAIR for seed in (1, 2)}
+    content = json.loads(campaign.compare(*PAIR, seeds=(1, 2)).read_text())
+    expected = [
+        tagging.auc(outcomes["pfn/all", s].test_label, outcomes["pfn/all", s].test_logit)
+        - tagging.auc(outcomes["pfn/none", s].test_label, outcomes["pfn/none", s].test_logit)
+        for s in (1, 2)
+    ]
+    assert content["curves"]["seeds"]["auc"] == pytest.approx(expected)
+    assert content["metrics"]["auc_difference"]["value"] == pytest.approx(np.mean(expected))
+    assert content["metrics"]["auc_difference"]["error"] > 0
+    assert content["claims"] == {}
+
+
+def test_pairs_share_jets_and_labels(campaign):
+    a, b = (campaign.train(name, 1) for name in PAIR)
+    assert np.array_equal(a.test_label, b.test_label)
+    assert not np.array_equal(a.test_logit, b.test_logit)
+
+
+def test_bits_after_training_come_from_the_same_weights(campaign):
+    before, after = campaign.train("pfn/none", 1), campaign.train("pfn/all after training", 1)
+    assert np.array_equal(before.valid_loss, after.valid_loss)
+    assert not np.array_equal(before.test_logit, after.test_logit)
+
+
+def test_frozen_bits_stay_as_they_were():
+    model, report = VARIANTS["pdat/attention frozen"].build(1)
+    for name, module in model.named_modules():
+        if isinstance(module, BitLinear):
+            assert not any(p.requires_grad for p in module.parameters()), name
+    assert sum(p.requires_grad for p in model.parameters()) == len(list(model.parameters())) - 2 * len(report.quantized)
+
+
+def test_the_time_limit_is_kept(tmp_path):
+    run = study.setup("quark_gluon", scale="smoke", output_dir=tmp_path, max_minutes=1e-6)
+    assert experiments.Campaign(run).train("pfn/none", 1) is None
+    assert run.left_out == ["pfn/none with seed 1 after 0 of 1 epochs"]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_can_be_built_from_its_seed(name):
+    a, b, c = (VARIANTS[name].build(seed)[0].state_dict() for seed in (1, 1, 2))
+    assert all(np.array_equal(a[key], b[key]) for key in a)
+    assert not all(np.array_equal(a[key], c[key]) for key in a)
+
+
+@pytest.mark.parametrize("model", ["pdat", "pfn"])
+def test_equal_bytes_are_equal(model):
+    """The smaller float network takes the bytes of the ternary one (2-bit codes), within 10 %."""
+    bits = VARIANTS["pdat/attention" if model == "pdat" else "pfn/all"].build(1)[1].bytes.two_bit
+    assert VARIANTS[f"{model}/none equal bytes"].build(1)[1].bytes.float32 == pytest.approx(bits, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pdat/atention"], "there is no variant 'pdat/atention'; did you mean 'pdat/attention'"),
+        (["pfn/none", "-p", "scale"], "-p scale: write NAME=VALUE"),
+        (["pfn/none", "-p", "scale=lapptop"], "scale='lapptop' is not allowed"),
+        (["pfn/none", "-p", "scale=smoke", "-p", "n_trains=5"], "did you mean 'n_train'"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message, capsys):
+    assert experiments.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_line(tmp_path, capsys):
+    assert experiments.main(["--list"]) == 0
+    assert set(capsys.readouterr().out.splitlines()) == set(VARIANTS)
+    options = ["-p", "scale=smoke", "-p", f"output_dir={tmp_path}", "-p", "n_train=120", "--seeds", "3", "4"]
+    assert experiments.main([*PAIR, "--compare", *PAIR, *options]) == 0
+    names = [line.rsplit("/", 1)[1].rsplit("-", 1)[0] for line in capsys.readouterr().out.split()]
+    assert names == ["pfn_none-seed3", "pfn_all-seed3", "pfn_none-seed4", "pfn_all-seed4", "pfn_all_-_pfn_none-seed3"]
