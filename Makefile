@@ -13,7 +13,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test smoke lint unit notebooks refresh records pdf clean
+.PHONY: help env book test smoke lint unit notebooks refresh records links pdf lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -49,10 +49,16 @@ refresh: env  ## execute the notebooks in place at scale "book" and normalise th
 	@$(BIN)/python -m tools.notebooks refresh
 
 records: env  ## take finished runs from the cache into the package (bithep_lib/records)
-	@$(BIN)/python -m tools.records
+	@$(BIN)/python -m bithep_lib.study collect
+
+links: env  ## check the links that lead out of the book (needs the internet)
+	@$(BIN)/python -m tools.book links
 
 pdf: env  ## print the book to _build/bithep.pdf (needs Chromium)
 	@$(BIN)/python -m tools.book pdf
+
+lock: env  ## write the environment's exact versions to requirements.lock (after a deliberate upgrade)
+	@$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/^(torch==[^+]*)\+.*/\1/' > requirements.lock
 
 clean:  ## remove what was built (not the environment)
 	rm -rf _build .pytest_cache .ruff_cache .coverage

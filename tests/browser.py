@@ -91,7 +91,8 @@ class Browser:
         if event.get("method") == "Network.requestWillBeSent":
             self.requested.append(parameters["request"]["url"])
         elif event.get("method") == "Runtime.exceptionThrown":
-            self.complaints.append(parameters["exceptionDetails"].get("text", "exception"))
+            details = parameters["exceptionDetails"]
+            self.complaints.append(details.get("exception", {}).get("description") or details["text"])
         elif event.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.complaints.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
 

@@ -1,16 +1,24 @@
-"""The book's Sphinx extension: MathJax beside the pages, and numbers that are read and not typed.
+"""The book's Sphinx extension: MathJax beside the pages, no script from elsewhere, and numbers that are computed.
 
 MathJax: the browser part (``tex-chtml.js`` and its fonts) is copied from the installed package
 sphinx-mathjax-offline, so that nothing is fetched when the book is read. The package's own extension
 would copy all of its 24 MB.
+
+Numbers: what the prose pages say of the library, its records and its claims comes from the functions of `book_text`, as
+the substitutions ``{{ name }}`` of MyST.
 """
 
 import importlib.metadata
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
+
+sys.path.insert(0, str(Path(__file__).parent))
+import book_text  # noqa: E402  (beside this file; Sphinx loads extensions by bare name)
 
 MATHJAX = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions/boldsymbol.js")
 
@@ -40,6 +48,23 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
             shutil.copyfile(source, target / name)
 
 
+def set_substitutions(app: Sphinx, config: Config) -> None:
+    config.myst_substitutions = book_text.substitutions(Path(app.srcdir))
+
+
+def drop_live_code(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Leave out thebe, the live-code script: the book has no button for it, it would come from the network, and its
+    settings are written into the page twice, which browsers report as an error."""
+    scripts = context.get("script_files", [])
+    context["script_files"] = [
+        script
+        for script in scripts
+        if "thebe" not in f"{script} {getattr(script, 'attributes', {}).get('body', '')}".lower()
+    ]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("config-inited", set_substitutions)
+    app.connect("html-page-context", drop_live_code, priority=900)
     app.connect("build-finished", copy_mathjax)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,6 +3,7 @@
     python -m tools.book build --executed    every chapter executed at scale "book", then the strict HTML build
     python -m tools.book build               the strict HTML build from the committed outputs
     python -m tools.book execute             execute only (``--scale smoke`` for a quick look)
+    python -m tools.book links               ask for every link that leads out of the book
     python -m tools.book pdf                 print the book with Chromium
 
 Executed notebooks go to ``_build/executed``, one file per notebook and state of everything it depends on, so that
@@ -80,7 +81,7 @@ def execute_book(scale: str) -> dict[Path, Path]:
     jobs = [(path, copy) for path, copy in copies.items() if not copy.exists()]
     print(f"book: {len(copies)} notebooks, {len(jobs)} to execute at scale {scale!r}", flush=True)
     # The notebooks' default is the scale "book".
-    if execute_all(jobs, None if scale == "book" else {"scale": scale}):
+    if any(done.error for done in execute_all(jobs, None if scale == "book" else {"scale": scale})):
         raise BookError("a chapter failed: see above")
     for old in set(folder.glob("*.ipynb")) - set(copies.values()):
         old.unlink()
@@ -161,7 +162,7 @@ def print_pdf() -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.book", description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=["build", "execute", "pdf"])
+    parser.add_argument("action", choices=["build", "execute", "links", "pdf"])
     parser.add_argument(
         "--executed", action="store_true", help="execute the chapters instead of taking the stored outputs"
     )
@@ -171,6 +172,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.action == "execute":
             execute_book(chosen.scale)
+        elif chosen.action == "links":
+            stage = make_stage(BUILD / "links" / "stage", {path: path for path in toc_notebooks()})
+            jupyter_book(stage, BUILD / "links", "linkcheck")
+            print("book: every link leads somewhere")
         elif chosen.action == "pdf":
             print(f"book: {shown(print_pdf())}")
         else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -9,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.notebooks import ROOT, normalise, read, shown, write
+from tools.notebooks import ROOT, all_notebooks, normalise, read, shown, write
 
 AT_A_TIME = 2
-MEMORY_GB = 1.5
+MEMORY_GIB = 1.5
 """What Binder gives a notebook to live in at scale "book"."""
 
 
@@ -54,7 +55,9 @@ def execute(source: Path, target: Path, parameters: dict | None = None) -> Execu
     part.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     # Settings, not results: one thread a kernel, no plot window, no note about frozen modules in an output.
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    # (With any other backend than the inline one a Figure is shown as its name only.)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    environment |= {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     environment |= {"PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     command = [sys.executable, "-m", "tools.execute", str(source), str(part), json.dumps(parameters or {})]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -79,25 +82,55 @@ def execute(source: Path, target: Path, parameters: dict | None = None) -> Execu
     return Execution(source.name, seconds, outcome["peak_gib"], error)
 
 
-def execute_all(jobs: list[tuple[Path, Path]], parameters: dict | None = None) -> int:
-    """Execute ``(source, target)`` pairs, report each; the number of failures."""
-    failures = 0
+def execute_all(jobs: list[tuple[Path, Path]], parameters: dict | None = None) -> list[Execution]:
+    """Execute ``(source, target)`` pairs and report each as it ends, in the order given."""
 
     def run(job: tuple[Path, Path]) -> Execution:
         print(f"execute: {job[0].name} ...", flush=True)
         return execute(*job, parameters)
 
+    finished = []
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         for done in pool.map(run, jobs):
+            finished.append(done)
             if done.error:
-                failures += 1
                 print(f"error: {done.notebook}: {done.error}", file=sys.stderr, flush=True)
             else:
-                note = "" if done.peak_gib < MEMORY_GB else f" (more than the {MEMORY_GB} GiB of Binder)"
+                note = "" if done.peak_gib < MEMORY_GIB else f" (more than the {MEMORY_GIB} GiB of Binder)"
                 print(
                     f"execute: {done.notebook} done in {done.seconds:.0f} s, {done.peak_gib:.2f} GiB{note}", flush=True
                 )
-    return failures
+    return finished
+
+
+def store(executions: dict[str, list[Execution]]) -> None:
+    """Keep time and memory, by scale, in ``book/executions.json``, from which the book's tables are made.
+
+    Of a notebook that was not executed now, the earlier measurement stays.
+    """
+    file = ROOT / "book" / "executions.json"
+    known = json.loads(file.read_text(encoding="utf-8"))["notebooks"] if file.exists() else {}
+    for scale, finished in executions.items():
+        for done in finished:
+            if done.error is None:
+                measured = {"seconds": round(done.seconds), "peak_gib": round(done.peak_gib, 2)}
+                known.setdefault(done.notebook, {})[scale] = measured
+    present = {path.name for path in all_notebooks()}
+    content = {"machine": machine(), "notebooks": {name: known[name] for name in sorted(present & set(known))}}
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, file)
+
+
+def machine() -> str:
+    """The processor, for a sentence."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{os.cpu_count()} cores of {model}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m tools.notebooks normalise [FILE ...]    rewrite in normal form
     python -m tools.notebooks check [FILE ...]        exit 1, naming the files that are not
-    python -m tools.notebooks refresh [FILE ...]      execute in place at scale "book", then normalise
+    python -m tools.notebooks refresh [FILE ...]      execute in place at scale "book", normalise, measure
 
 Without files: all of ``notebooks/``. A notebook in normal form keeps sources, tags, captions, outputs and
 execution counts, and nothing that changes from one execution to the next: timings, papermill's metadata, random ids,
@@ -115,6 +115,20 @@ def is_normal(path: Path) -> bool:
     return path.read_text(encoding="utf-8") == dumps(normalise(read(path)))
 
 
+def refresh(files: list[Path]) -> int:
+    """Execute in place, and once more at scale "smoke" to measure it; 1 where a notebook failed.
+
+    A notebook that fails keeps its old outputs.
+    """
+    from tools.execute import execute_all, store
+
+    measured = {"book": execute_all([(path, path) for path in files])}
+    scratch = ROOT / "_build" / "refresh"
+    measured["smoke"] = execute_all([(path, scratch / path.name) for path in files], {"scale": "smoke"})
+    store(measured)
+    return int(any(done.error for finished in measured.values() for done in finished))
+
+
 def shown(path: Path) -> Path:
     path = path.resolve()
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
@@ -127,9 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     files = chosen.files or all_notebooks()
     if chosen.action == "refresh":
-        from tools.execute import execute_all
-
-        return execute_all([(path, path) for path in files])
+        return refresh(files)
     odd = [path for path in files if not is_normal(path)]
     for path in odd:
         if chosen.action == "normalise":
