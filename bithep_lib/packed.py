@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -165,21 +166,24 @@ class PackedSequential(nn.Sequential):
             self._run = steps[0] if len(steps) == 1 else _one_after_the_other(steps)
         return self._run(input)
 
-    def _group(self) -> list[Callable[[Tensor], Tensor]]:
-        """The children, with each run of packed layers, ReLUs and inactive modules as one network."""
-        steps: list[Any] = []
+    def runs(self) -> list[nn.Module | list[nn.Module]]:
+        """The children in order; packed layers that one call can run, with the modules between them, as a list."""
+        steps: list[nn.Module | list[nn.Module]] = []
         for child in self:
             run = steps[-1] if steps and isinstance(steps[-1], list) else None
             if isinstance(child, PackedBitLinear) and child.on_kernel:
                 if run is None:
                     steps.append(run := [])
-                run.append(child.layer())
-            elif run is not None and type(child) is nn.ReLU:
-                last = run[-1]
-                run[-1] = native.PackedLayer(**{**vars(last), "relu": True})
-            elif not isinstance(child, nn.Identity | nn.Dropout):
+                run.append(child)
+            elif run is not None and type(child) in (nn.ReLU, nn.Identity, nn.Dropout):
+                run.append(child)
+            else:
                 steps.append(child)
-        return [native.kernel().prepare(step) if isinstance(step, list) else step for step in steps]
+        return steps
+
+    def _group(self) -> list[Callable[[Tensor], Tensor]]:
+        """The children, with each run as one function."""
+        return [native.kernel().prepare(_layers(step)) if isinstance(step, list) else step for step in self.runs()]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedSequential:
         self._run = None
@@ -187,6 +191,17 @@ class PackedSequential(nn.Sequential):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_run": None}
+
+
+def _layers(run: list[nn.Module]) -> list[native.PackedLayer]:
+    """A run as the kernel takes it: a ReLU belongs to the layer before it, and dropout does nothing in evaluation."""
+    layers: list[native.PackedLayer] = []
+    for child in run:
+        if isinstance(child, PackedBitLinear):
+            layers.append(child.layer())
+        elif isinstance(child, nn.ReLU):
+            layers[-1] = replace(layers[-1], relu=True)
+    return layers
 
 
 def _one_after_the_other(steps: list[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
