@@ -54,7 +54,7 @@ def execute(source: Path, target: Path, parameters: dict | None = None) -> Execu
     part = ROOT / "_build" / "running" / f"{os.getpid()}-{source.name}"
     part.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    # Settings, not results: one thread a kernel, no plot window, no note about frozen modules in an output.
+    # One thread a kernel, and no note about frozen modules in an output.
     # (With any other backend than the inline one a Figure is shown as its name only.)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     environment |= {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}

@@ -1,7 +1,7 @@
 """The notebooks' normal form: what is stored of an execution, and how it is written.
 
     python -m tools.notebooks normalise [FILE ...]    rewrite in normal form
-    python -m tools.notebooks check [FILE ...]        exit 1, naming the files that are not
+    python -m tools.notebooks check [FILE ...]        exit 1, saying what is wrong (see tools/guards.py)
     python -m tools.notebooks refresh [FILE ...]      execute in place at scale "book", normalise, measure
 
 Without files: all of ``notebooks/``. A notebook in normal form keeps sources, tags, captions, outputs and
@@ -142,15 +142,18 @@ def main(arguments: list[str] | None = None) -> int:
     files = chosen.files or all_notebooks()
     if chosen.action == "refresh":
         return refresh(files)
+    if chosen.action == "check":
+        from tools.guards import problems
+
+        found = [f"{shown(path)}: {problem}" for path in files for problem in problems(path)]
+        print("\n".join(f"error: {line}" for line in found), end="\n" if found else "")
+        return int(bool(found))
     odd = [path for path in files if not is_normal(path)]
     for path in odd:
-        if chosen.action == "normalise":
-            write(path, normalise(read(path)))
-            print(f"normalised {shown(path)}")
-        else:
-            print(f"error: {shown(path)} is not in normal form: python -m tools.notebooks normalise {shown(path)}")
+        write(path, normalise(read(path)))
+        print(f"normalised {shown(path)}")
     # pre-commit counts a rewritten file as a failure, so that it is looked at and added.
-    return 1 if odd else 0
+    return int(bool(odd))
 
 
 if __name__ == "__main__":
