@@ -57,6 +57,8 @@ def kernel() -> Kernel | None:
         RuntimeError: ``native`` is demanded and cannot be built.
         ValueError: ``BITHEP_BACKEND`` holds something else than auto, native or torch.
     """
+    if _State.kernel is not None and _State.choice in ("auto", "native"):  # the usual case, first
+        return _State.kernel
     if _State.choice is None:
         _State.choice = _checked(os.environ.get("BITHEP_BACKEND", "auto"), "the environment variable BITHEP_BACKEND")
     if _State.choice == "torch":

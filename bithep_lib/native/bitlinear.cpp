@@ -473,7 +473,7 @@ void bithep_forward(const Network* network, const float* x, int64_t rows, float*
         width = std::max<int64_t>(width, layers[i].in + layers[i].out);
     }
     // Starting threads costs more than a small network (and far more when the machine is busy).
-    if (threads <= 1 || work < 4000000) return run_network(layers, n_layers, x, rows, y, q_kept, s_kept);
+    if (threads <= 1 || work < 25000000) return run_network(layers, n_layers, x, rows, y, q_kept, s_kept);
 
     if (rows < threads * TILE_ROWS && !q_kept) {  // few rows: share out the outputs of each layer
         Scratch hidden[2];
