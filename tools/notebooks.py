@@ -10,6 +10,7 @@ warnings on stderr. So executing twice gives the same bytes, and a difference in
 """
 
 import argparse
+import base64
 import hashlib
 import json
 import os
@@ -32,6 +33,8 @@ KERNEL = {
 }
 CELL_METADATA = ("tags", "mystnb", "slideshow", "colab")
 """Cell metadata that an author writes; everything else comes from a tool."""
+PICTURE = ("01_bitlinear.ipynb", "fig-grid", ROOT / "book" / "_static" / "picture.png")
+"""The figure that README.md shows: notebook, name, and the file it is kept in."""
 
 
 def all_notebooks() -> list[Path]:
@@ -115,6 +118,20 @@ def is_normal(path: Path) -> bool:
     return path.read_text(encoding="utf-8") == dumps(normalise(read(path)))
 
 
+def picture() -> bytes:
+    """The figure of README.md as its notebook stored it, a PNG.
+
+    Raises LookupError where the notebook has no such figure.
+    """
+    notebook, name, _ = PICTURE
+    for cell in read(FOLDER / notebook).cells:
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == name:
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    return base64.b64decode(output.data["image/png"])
+    raise LookupError(f"{notebook} has no stored figure {name}")
+
+
 def refresh(files: list[Path]) -> int:
     """Execute in place, and once more at scale "smoke" to measure it; 1 where a notebook failed.
 
@@ -126,6 +143,7 @@ def refresh(files: list[Path]) -> int:
     scratch = ROOT / "_build" / "refresh"
     measured["smoke"] = execute_all([(path, scratch / path.name) for path in files], {"scale": "smoke"})
     store(measured)
+    PICTURE[2].write_bytes(picture())
     return int(any(done.error for finished in measured.values() for done in finished))
 
 
