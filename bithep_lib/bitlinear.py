@@ -92,6 +92,14 @@ def _weight_codes(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
     return (weight / beta).round_().clamp_(-spec.t_max, spec.t_max), beta
 
 
+def bias_on_grid(bias: Tensor | None, beta: Tensor | None, spec: QuantSpec) -> Tensor | None:
+    """With static scales the bias is an integer like the sum it joins: it is rounded to a multiple of beta / s."""
+    if bias is None or beta is None or not spec.power_of_two:
+        return bias
+    unit = beta / spec.fixed_scale
+    return (bias / unit).round_().mul_(unit)
+
+
 def _nearest_power_of_two(beta: Tensor) -> Tensor:
     """The power of two nearest on a logarithmic scale. beta = m 2^e with 1/2 <= m < 1, and beta / m is exactly 2^e."""
     mantissa, _ = torch.frexp(beta)
@@ -127,6 +135,7 @@ def _integer_linear(
         accumulated = q @ t.t()
     if beta is not None or s is not None:
         accumulated.mul_(beta if s is None else s.reciprocal() if beta is None else beta / s)
+    bias = bias_on_grid(bias, beta, spec)
     return accumulated if bias is None else accumulated.add_(bias)
 
 
@@ -162,7 +171,7 @@ def layer_forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: QuantSpe
 def quantised_forward(
     x: Tensor, t: Tensor, beta: Tensor | None, bias: Tensor | None, spec: QuantSpec
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Equations 2 and 3 for rows x (tokens, in) and given weight codes (integer-valued floats): y, and the codes q, s."""
+    """Equations 2 and 3 for rows x (tokens, in) and weight codes t (integer-valued floats): y, and q, s of the rows."""
     dtype = compute_dtype(x)
     q, s = x.to(dtype), None
     if spec.activation_bits is not None:
@@ -217,7 +226,7 @@ def _native_forward(
     weight = weight.contiguous()
     beta, mean = weight_scale(weight, spec)
     codes = kernel.quantise_weights(weight, beta, mean)
-    bias = None if bias is None else bias.float().contiguous()
+    bias = None if bias is None else bias_on_grid(bias.float(), beta, spec).contiguous()
     n, k = weight.shape
     y, q, s = kernel.forward(native.PackedLayer(codes, beta, bias, k, n, spec.q_max, spec.fixed_scale), x.contiguous())
     return y, Saved(q, s, codes, beta)

@@ -18,7 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from bithep_lib import native
-from bithep_lib.bitlinear import BitLinear, compute_dtype, kernel_serves, quantised_forward, weight_codes
+from bithep_lib.bitlinear import (
+    BitLinear,
+    bias_on_grid,
+    compute_dtype,
+    kernel_serves,
+    quantised_forward,
+    weight_codes,
+)
 from bithep_lib.codes import pack_codes, unpack_codes
 from bithep_lib.spec import QuantSpec
 
@@ -107,7 +114,8 @@ class PackedBitLinear(nn.Module):
         """The packed form of a trained layer."""
         weight = layer.weight.detach()
         t, beta = weight_codes(weight.to(compute_dtype(weight)), layer.spec)
-        return cls(t, beta, layer.bias, layer.spec)
+        bias = None if layer.bias is None else bias_on_grid(layer.bias.detach().to(beta.dtype), beta, layer.spec)
+        return cls(t, beta, bias, layer.spec)
 
     def forward(self, input: Tensor) -> Tensor:
         if torch.compiler.is_compiling() and self.on_kernel:

@@ -22,7 +22,8 @@ class QuantSpec:
         activation_scale: ``"token"``: one gamma for each vector that enters the layer; ``"tensor"``: one gamma for the
             whole tensor, as in equation 2. With ``"tensor"`` a jet's output depends on the other jets in its batch.
             ``"static_po2"``, for hardware: the constant s = 2^activation_exponent, so that inputs beyond Q_b / s
-            saturate, and beta rounded to a power of two. Every scaling is then a shift of bits.
+            saturate, beta rounded to a power of two, and the bias to a multiple of beta / s. Then every scaling is a
+            shift of bits, and the layer adds integers only.
         activation_exponent: of ``"static_po2"`` only; `bithep_lib.export.calibrate` sets it from data.
 
     Raises:

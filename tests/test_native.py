@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bithep_lib import BitLinear, QuantSpec, native, quantize_
-from bithep_lib.bitlinear import activation_codes, weight_codes, weight_scale
+from bithep_lib.bitlinear import activation_codes, bias_on_grid, weight_codes, weight_scale
 from bithep_lib.native import build as building
 from bithep_lib.native.library import Kernel, PackedLayer, padded
 
@@ -83,7 +83,7 @@ def untried(monkeypatch):
 def packed(kernel: Kernel, layer: BitLinear, relu: bool = False) -> PackedLayer:
     beta, mean = weight_scale(layer.weight.detach(), layer.spec)
     codes = kernel.quantise_weights(layer.weight.detach(), beta, mean)
-    bias = None if layer.bias is None else layer.bias.detach()
+    bias = bias_on_grid(None if layer.bias is None else layer.bias.detach(), beta, layer.spec)
     sizes = layer.in_features, layer.out_features
     return PackedLayer(codes, beta, bias, *sizes, layer.spec.q_max, layer.spec.fixed_scale, relu)
 
