@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -126,20 +127,26 @@ def pip(arguments, what):
         "off",
     ] + arguments
     print(f"environment: {what}", flush=True)
-    lines, shown, started = [], time.time(), time.time()
-    with open(LOG, "a") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for raw in process.stdout:
-            line = raw.decode(errors="replace").rstrip()
-            log.write(line + "\n")
-            lines.append(line)
-            done = sum(1 for text in lines if text.startswith("Collecting "))
-            final = line.startswith("Installing collected")
-            if final or time.time() - shown > 10:
-                shown = time.time()
-                state = "unpacking" if final else f"{done} packages found"
-                print(f"environment:   {state}, {time.time() - started:.0f} s", flush=True)
-        process.wait()
+    lines, started, ended = [], time.time(), threading.Event()
+
+    def beat():
+        """Pip says nothing while it unpacks, which is most of the time: show that something happens."""
+        while not ended.wait(10):
+            found = sum(1 for line in lines if line.startswith(("Collecting ", "Processing ")))
+            unpacking = any(line.startswith("Installing collected") for line in lines)
+            state = "unpacking" if unpacking else f"{found} packages found"
+            print(f"environment:   {state}, {time.time() - started:.0f} s", flush=True)
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        with open(LOG, "a") as log:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            for raw in process.stdout:
+                lines.append(raw.decode(errors="replace").rstrip())
+                log.write(lines[-1] + "\n")
+            process.wait()
+    finally:
+        ended.set()
     if process.returncode:
         raise Failure(f"{explain(lines)} (the whole of pip's report is in .venv/pip.log)")
 
