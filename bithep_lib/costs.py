@@ -264,20 +264,21 @@ def _replaced(model: nn.Module) -> list[nn.Module]:
 
 def _free_layers(packed: nn.Module) -> dict[nn.Module, nn.Module]:
     """Replacements that take no time, for packed layers and for the runs of them that are one call."""
-    free: dict[nn.Module, nn.Module] = {}
+    free: dict[nn.Module, nn.Module] = {
+        module: _Free(module.in_features, module.out_features)
+        for module in packed.modules()
+        if isinstance(module, PackedBitLinear)
+    }
     for module in packed.modules():
         if isinstance(module, PackedSequential):
-            runs = [run if isinstance(run, list) else [run] for run in module.runs()]
-            for run in runs:
-                layers = [child for child in run if isinstance(child, PackedBitLinear)]
-                if layers:
-                    free |= dict.fromkeys(run, nn.Identity())
-                    free[run[0]] = _Free(layers[0].in_features, layers[-1].out_features)
-            kept = [free.get(run[0], run[0]) for run in runs]
-            free[module] = kept[0] if len(kept) == 1 else nn.Sequential(*kept)
-        elif isinstance(module, PackedBitLinear) and module not in free:
-            free[module] = _Free(module.in_features, module.out_features)
+            free[module] = _FreeSequential(*(free.get(child, child) for child in module))
+            free[module].steps = [_free_run(run) if isinstance(run, list) else run for run in module.runs()]
     return free
+
+
+def _free_run(run: list[nn.Module]) -> nn.Module:
+    layers = [child for child in run if isinstance(child, PackedBitLinear)]
+    return _Free(layers[0].in_features, layers[-1].out_features)
 
 
 def _swap(model: nn.Module, replacements: dict[nn.Module, nn.Module]) -> nn.Module:
@@ -311,3 +312,14 @@ class _Free(nn.Module):
         if shape not in self._outputs:
             self._outputs[shape] = x.new_zeros(*shape, self.out_features)
         return self._outputs[shape]
+
+
+class _FreeSequential(nn.Sequential):
+    """Calls ``steps`` alone; the children are there for models that look at their layers' sizes."""
+
+    steps: list[nn.Module]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in self.steps:
+            x = step(x)
+        return x

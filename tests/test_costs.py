@@ -6,7 +6,7 @@ from torch import nn
 
 from bithep_lib import BitLinear, QuantSpec, quantize_
 from bithep_lib.bitlinear import weight_codes
-from bithep_lib.costs import cost
+from bithep_lib.costs import _free_layers, _swap, cost
 from bithep_lib.energy import PJ, energy, operations
 from bithep_lib.packed import pack
 from bithep_lib.packed_files import save_packed
@@ -137,6 +137,25 @@ def test_times_are_measured_beside_float_and_beside_nothing():
     assert "nothing is left in float" in text
     assert "faster" in text
     assert "<table" in counted._repr_html_()
+
+
+def test_free_layers_leave_the_rest_in_place():
+    """The network without the time of its bits still does everything else, in the same order."""
+
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(BitLinear(4, 6), nn.ReLU(), BitLinear(6, 5), nn.Linear(5, 3), nn.Tanh())
+
+        def forward(self, x):
+            assert self.body[0].in_features == x.shape[-1]
+            return self.body(x)
+
+    packed = pack(Looks())
+    free = _swap(packed, _free_layers(packed))
+    rest = packed.body[3:](torch.zeros(2, 5))
+    assert torch.equal(free(torch.randn(2, 4)), rest)
+    assert cost(packed, torch.randn(2, 4), rounds=1).amdahl["time"] > 0
 
 
 def test_packed_and_trained_networks_cost_the_same():

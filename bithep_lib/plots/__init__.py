@@ -4,13 +4,14 @@
 >>> plots.tagging.roc_curves(labels, {"float": a, "bits": b})   # doctest: +SKIP
 """
 
-from bithep_lib.plots import jets, layer, tagging
+from bithep_lib.plots import bits, jets, layer, tagging
 from bithep_lib.plots.style import GLUON, OKABE_ITO, QUARK, line_styles, new_figure, ratio_figure, step_histogram, style
 
 __all__ = [
     "GLUON",
     "OKABE_ITO",
     "QUARK",
+    "bits",
     "jets",
     "layer",
     "line_styles",

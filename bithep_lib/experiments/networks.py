@@ -1,0 +1,43 @@
+"""Every network of the book with an input to run it on, for the tables of sizes and speeds in chapter 6."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from bithep_lib.data import quark_gluon
+from bithep_lib.experiments.variants import VARIANTS
+
+__all__ = ["Network", "networks"]
+
+QUARK_GLUON = ("pfn/hidden", "pfn/all", "pdat/attention", "pdat/all", "pdat/attention as published")
+"""The networks of chapter 2 that are listed: each model with the paper's strategy, and with everything in bits."""
+
+
+class Network(NamedTuple):
+    """A network of the book, with initial weights (sizes and speeds do not depend on training)."""
+
+    chapter: str
+    name: str
+    model: nn.Module
+    example: tuple[Any, ...]
+    """Inputs of one batch."""
+
+
+def networks(jets: quark_gluon.Jets, seed: int = 1) -> Iterator[Network]:
+    """The networks of all chapters.
+
+    Args:
+        jets: the batch that the taggers run on.
+        seed: of the weights.
+    """
+    for name in QUARK_GLUON:
+        model, _ = VARIANTS[name].build(seed)
+        if VARIANTS[name].model == "pfn":
+            example = quark_gluon.features(jets, max_constituents=jets.constituents.shape[1])
+        else:
+            example = (jets.constituents,)
+        yield Network("2, quark or gluon", name, model.eval(), tuple(torch.from_numpy(part) for part in example))
