@@ -4,12 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
+import bithep_lib
 from bithep_lib import BitLinear, study
+from bithep_lib.data import quark_gluon
 from bithep_lib.evaluate import tagging
 from bithep_lib.experiments import quark_gluon as experiments
 from bithep_lib.experiments.variants import VARIANTS
 from bithep_lib.quantize import count
+from bithep_lib.train import predict
 
 PAIR = ("pfn/none", "pfn/all")
 
@@ -64,6 +68,18 @@ def test_bits_after_training_come_from_the_same_weights(campaign):
     before, after = campaign.train("pfn/none", 1), campaign.train("pfn/all after training", 1)
     assert np.array_equal(before.valid_loss, after.valid_loss)
     assert not np.array_equal(before.test_logit, after.test_logit)
+
+
+def test_a_stored_network_is_the_trained_one(campaign, tmp_path):
+    with pytest.raises(ValueError, match="pfn/all with seed 1 has not been trained"):
+        campaign.store("pfn/all", 1, tmp_path)
+    outcome = campaign.train("pfn/all", 1)
+    about = json.loads(campaign.store("pfn/all", 1, tmp_path).read_text())["about"]
+    assert (about["variant"], about["seed"], about["data"]) == ("pfn/all", 1, campaign.fingerprint)
+    model = bithep_lib.load("quark_gluon/pfn-all", folder=tmp_path)
+    x, mask = quark_gluon.features(campaign.jets["test"], campaign.run.max_constituents)
+    logit = predict(model, (torch.from_numpy(x), torch.from_numpy(mask))).numpy()
+    assert np.abs(logit - outcome.test_logit).max() < 0.02  # biases in 16 bits
 
 
 def test_frozen_bits_stay_as_they_were():

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from bithep_lib import native, study
+from bithep_lib import native, stored, study
 from bithep_lib.data import quark_gluon
 from bithep_lib.evaluate import calibration, resampling, tagging
 from bithep_lib.experiments.variants import VARIANTS, Variant
@@ -36,7 +36,7 @@ from bithep_lib.models import PDAT
 from bithep_lib.quantize import quantize_
 from bithep_lib.study.storage import file_name
 from bithep_lib.suggest import did_you_mean
-from bithep_lib.train import ClassificationTask, fit, predict
+from bithep_lib.train import ClassificationTask, FitResult, fit, predict
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Outcome:
 
     @classmethod
     def load(cls, path: Path) -> Outcome:
-        with np.load(path) as stored:
-            values = {name: stored[name] for name in cls.__dataclass_fields__}
+        with np.load(path) as file:
+            values = {name: file[name] for name in cls.__dataclass_fields__}
         return cls(**values | {"best_epoch": int(values["best_epoch"]), "seconds": float(values["seconds"])})
 
 
@@ -84,33 +84,11 @@ class Campaign:
         path = self._path(name, seed, "outcomes", "npz")
         if path.exists():
             return Outcome.load(path)
-        variant, started = VARIANTS[name], time.monotonic()
-        trained = VARIANTS[variant.after or name]
-        data = {part: self._tensors(trained, jets) for part, jets in self.jets.items()}
-        model, _ = trained.build(seed)
-        task = ClassificationTask(
-            model,
-            learning_rate=self.run.learning_rate,
-            weight_decay=self.run.weight_decay,
-            schedule=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=self.run.epochs),
-        )
-        shuffle = np.random.default_rng(seed).permutation if trained.shuffled else np.asarray
-        result = fit(
-            task,
-            *((*data[part], torch.from_numpy(shuffle(self.jets[part].label))) for part in ("train", "valid")),
-            epochs=self.run.epochs,
-            batch_size=self.run.batch_size,
-            seed=seed,
-            checkpoint=self._path(variant.after or name, seed, "checkpoints", "ckpt"),
-            device=self.run.device,
-            max_minutes=self.run.minutes_left(),
-            progress=sys.stderr.isatty(),
-        )
+        started = time.monotonic()
+        model, data, result = self._fit(name, seed)
         if result.stopped_early:
             self.run.left_out.append(f"{name} with seed {seed} after {len(result.history)} of {self.run.epochs} epochs")
             return None
-        if variant.after is not None:
-            quantize_(model, model.strategies[variant.strategy], variant.spec)
         logit = {
             part: predict(model, data[part], batch_size=256, device=self.run.device).numpy()
             for part in ("valid", "test")
@@ -205,6 +183,46 @@ class Campaign:
             n_trainings=len(seeds),
         )
 
+    def store(self, name: str, seed: int, folder: Path) -> Path:
+        """Put a finished training where `bithep_lib.load` finds it, as ``quark_gluon/<name>`` in `folder`."""
+        self._finished(name, seed)
+        model, _, _ = self._fit(name, seed)
+        arguments = VARIANTS[name].sizes | ({"n_features": len(quark_gluon.FEATURES)} if name.startswith("pfn") else {})
+        about = {"variant": name, "scale": self.run.scale, "seed": seed, "data": self.fingerprint}
+        about |= {
+            key: getattr(self.run, key) for key in ("n_train", "n_valid", "epochs", "batch_size", "learning_rate")
+        }
+        file = "quark_gluon/" + name.replace("/", "-").replace(" ", "-")
+        return stored.save(model, file, folder, arguments=arguments, about=about)
+
+    def _fit(self, name: str, seed: int) -> tuple[nn.Module, dict[str, tuple[Tensor, ...]], FitResult]:
+        """The network, from the last finished epoch on; with the inputs it was given for each part of the jets."""
+        variant = VARIANTS[name]
+        trained = VARIANTS[variant.after or name]
+        data = {part: self._tensors(trained, jets) for part, jets in self.jets.items()}
+        model, _ = trained.build(seed)
+        task = ClassificationTask(
+            model,
+            learning_rate=self.run.learning_rate,
+            weight_decay=self.run.weight_decay,
+            schedule=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=self.run.epochs),
+        )
+        shuffle = np.random.default_rng(seed).permutation if trained.shuffled else np.asarray
+        result = fit(
+            task,
+            *((*data[part], torch.from_numpy(shuffle(self.jets[part].label))) for part in ("train", "valid")),
+            epochs=self.run.epochs,
+            batch_size=self.run.batch_size,
+            seed=seed,
+            checkpoint=self._path(variant.after or name, seed, "checkpoints", "ckpt"),
+            device=self.run.device,
+            max_minutes=self.run.minutes_left(),
+            progress=sys.stderr.isatty(),
+        )
+        if variant.after is not None and not result.stopped_early:
+            quantize_(model, model.strategies[variant.strategy], variant.spec)
+        return model, data, result
+
     def _finished(self, name: str, seed: int) -> Outcome:
         path = self._path(name, seed, "outcomes", "npz")
         if not path.exists():
@@ -289,6 +307,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("variants", nargs="*", metavar="VARIANT", help="what to train; --list shows them")
     parser.add_argument("--compare", nargs=2, metavar="VARIANT", help="record the difference of two that are trained")
+    parser.add_argument(
+        "--store", metavar="FOLDER", help="store the networks of the first seed there, for bithep_lib.load"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, help="of the trainings (default: the scale's)")
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="scale, or any setting of it")
     parser.add_argument("--list", action="store_true", help="list the variants")
@@ -309,6 +330,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 outcome = campaign.train(name, seed)
                 if outcome is not None:
                     print(campaign.record(name, seed, outcome), flush=True)
+        if options.store:
+            for name in options.variants:
+                print(campaign.store(name, seeds[0], Path(options.store)))
         if options.compare:
             print(campaign.compare(*options.compare, seeds))
         for what in run.left_out:
