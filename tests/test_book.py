@@ -87,7 +87,7 @@ def test_the_strict_build_refuses(fault, tmp_path):
     stage = book.make_stage(tmp_path / "stage", {})
     (stage / "_toc.yml").write_text("format: jb-book\nroot: book/intro\nchapters:\n  - file: book/bibliography\n")
     (stage / "book" / "intro.md").write_text(f"# Welcome\n\n{fault}\n")
-    with pytest.raises(book.BookError, match="strict build failed"):
+    with pytest.raises(book.BookError, match="build failed"):
         book.jupyter_book(stage, tmp_path)
 
 

@@ -63,8 +63,18 @@ def drop_live_code(app: Sphinx, page: str, template: str, context: dict[str, Any
     ]
 
 
+def print_as_html(app: Sphinx) -> None:
+    """Let the one-page builder, from which the PDF is printed, draw what the HTML builder draws.
+
+    Sphinx falls back from "singlehtml" to "html" only as long as no extension says anything for "singlehtml".
+    """
+    handlers = app.registry.translation_handlers
+    handlers["singlehtml"] = handlers.get("html", {}) | handlers.get("singlehtml", {})
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", set_substitutions)
+    app.connect("config-inited", lambda app, config: print_as_html(app), priority=900)
     app.connect("html-page-context", drop_live_code, priority=900)
     app.connect("build-finished", copy_mathjax)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -114,7 +114,7 @@ def jupyter_book(stage: Path, output: Path, builder: str = "html") -> None:
         for line in (done.stdout + done.stderr).splitlines():
             if "WARNING" in line or "ERROR" in line:
                 print(line.replace(f"{stage}/", ""), file=sys.stderr)
-        raise BookError(f"the strict build failed: see above, and {shown(report)}")
+        raise BookError(f"the build failed: see above, and {shown(report)}")
 
 
 def missing_pages(html: Path) -> list[str]:
