@@ -16,8 +16,6 @@ from bs4 import BeautifulSoup
 from tools import book
 from tools.formulas import Formula, errors, formulas
 
-pytestmark = pytest.mark.xdist_group("book")
-
 
 @pytest.fixture(scope="session")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
