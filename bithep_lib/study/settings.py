@@ -39,7 +39,6 @@ class BitLinear(Settings):
 
     n_seeds: int = integer("trainings, with seeds seed, seed + 1, ...", low=1)
     n_train: int = integer("points to train on", low=10)
-    n_valid: int = integer("points to choose the epoch on", low=10)
     n_test: int = integer("points to judge on", low=10)
     epochs: int = integer("passes over the training points", low=1)
     batch_size: int = integer("points per training step", low=1)
@@ -81,7 +80,6 @@ class RealBits(Settings):
     """Chapter 6: what a bit costs."""
 
     data: str = choice("which jets", "sample", "simulate", "public", or_path=True, default="sample")
-    weights: str = choice("stored networks, or train them", "stored", "train", default="stored")
     n_train: int = integer("jets to train the trigger tagger on", low=10)
     n_valid: int = integer("jets to choose the epoch on", low=10)
     n_test: int = integer("jets to judge on", low=10)
@@ -94,17 +92,17 @@ class RealBits(Settings):
 SCALES: dict[str, dict[str, Settings]] = {
     "bitlinear": {
         "smoke": BitLinear(
-            n_seeds=1, n_train=200, n_valid=100, n_test=200, epochs=2, batch_size=50, learning_rate=1e-2
+            n_seeds=1, n_train=200, n_test=200, epochs=2, batch_size=50, learning_rate=1e-2
         ),
         "book": BitLinear(
-            n_seeds=3, n_train=1000, n_valid=500, n_test=2000, epochs=40, batch_size=100, learning_rate=1e-2
+            n_seeds=3, n_train=1000, n_test=2000, epochs=40, batch_size=100, learning_rate=1e-2
         ),
         "laptop": BitLinear(
-            n_seeds=10, n_train=1000, n_valid=500, n_test=10_000, epochs=100, batch_size=100, learning_rate=1e-2
+            n_seeds=10, n_train=1000, n_test=10_000, epochs=100, batch_size=100, learning_rate=1e-2
         ),
         # No table of the paper belongs to this chapter: the laptop's study with more seeds and points.
         "paper": BitLinear(
-            n_seeds=20, n_train=1000, n_valid=500, n_test=100_000, epochs=100, batch_size=100, learning_rate=1e-2
+            n_seeds=20, n_train=1000, n_test=100_000, epochs=100, batch_size=100, learning_rate=1e-2
         ),
     },
     "jets": {
@@ -160,7 +158,6 @@ SCALES: dict[str, dict[str, Settings]] = {
         ),
         "laptop": RealBits(
             data="simulate",
-            weights="train",
             n_train=20_000,
             n_valid=5000,
             n_test=25_000,
@@ -171,7 +168,6 @@ SCALES: dict[str, dict[str, Settings]] = {
         ),
         "paper": RealBits(
             data="public",
-            weights="train",
             n_train=1_600_000,
             n_valid=200_000,
             n_test=200_000,
