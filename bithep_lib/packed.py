@@ -225,7 +225,6 @@ def _runs_on_kernel(x: Tensor) -> bool:
     return (
         x.dtype is torch.float32
         and x.is_cpu
-        and x.is_contiguous()
         and not (x.requires_grad and torch.is_grad_enabled())
         and native.kernel() is not None
     )

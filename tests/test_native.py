@@ -102,7 +102,9 @@ def test_forward_equals_torch(kernel, threads, shape, bias):
     assert torch.equal(q[:, :k], codes)
     assert not q[:, k:].any()
     assert torch.equal(s, scale)
-    assert torch.equal(kernel.prepare([packed(kernel, layer)])(x), y)
+    call = kernel.prepare([packed(kernel, layer)])
+    assert torch.equal(call(x), y)
+    assert torch.equal(call(x.t().contiguous().t()), y)  # whatever the strides
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,8 @@ class Kernel:
         """Layers that run one after the other in a single call, without gradients.
 
         Returns:
-            A function of a float32 tensor (..., in of the first layer), contiguous on the CPU, that returns (..., out
-            of the last layer), or raises ValueError where the last axis does not fit. It keeps the tensors alive.
+            A function of a float32 tensor (..., in of the first layer) on the CPU that returns (..., out of the last
+            layer), or raises ValueError where the last axis does not fit. It keeps the tensors alive.
         """
         network = _network(layers)
         address, run, threads = ctypes.addressof(network), self._run, torch.get_num_threads
@@ -166,6 +166,8 @@ class Kernel:
             shape = x.shape
             if shape[-1] != in_features:
                 raise ValueError(f"the layer takes {in_features} features, but the input has {shape[-1]}")
+            if not x.is_contiguous():
+                x = x.contiguous()
             rows = x.numel() // in_features
             y = x.new_empty(rows, out_features)
             run(address, x.data_ptr(), rows, y.data_ptr(), threads())

@@ -37,6 +37,7 @@ def speed_against_width(speeds: Mapping[str, Mapping[str, pd.DataFrame]]) -> Fig
             ax.set(xscale="log", yscale="log", title=title, xlabel="width of the layer $K = N$")
             ax.set_xticks(table.index, [str(width) for width in table.index])
             ax.minorticks_off()
+            ax.yaxis.set_major_formatter("{x:g}")
         axes[0, 0].set_ylabel("speed relative to nn.Linear")
         axes[0, 0].legend()
     return fig
@@ -76,7 +77,7 @@ def cost_of_layers(cost: Cost) -> Figure:
         names = [f"{name}\n{kind}" for name, kind in zip(layers.index, layers["arithmetic"], strict=True)]
         ax.set_xticks(np.arange(len(layers)), names)
         ax.set(xlabel="layer", ylabel="energy of one call [nJ]")
-        ax.legend()
+        fig.legend(loc="outside lower center", ncols=2)
     return fig
 
 
