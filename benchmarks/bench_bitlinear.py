@@ -3,8 +3,9 @@
     python benchmarks/bench_bitlinear.py [--rounds 15]
 
 Every figure is a ratio of process CPU times, one thread, taken in interleaved rounds of one run (median and quartiles
-of the ratio), so that a busy machine slows all columns alike. ``published form`` is the construction of the published code,
-written from its description: quantise inside the autograd graph, then detach.
+of the ratio), so that a busy machine slows all columns alike. ``published form`` is the construction of the published
+code, written from its description: quantise inside the autograd graph, then detach. BITHEP_BACKEND=torch keeps the
+integer kernel out of it.
 """
 
 from __future__ import annotations

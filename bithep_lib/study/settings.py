@@ -91,19 +91,11 @@ class RealBits(Settings):
 
 SCALES: dict[str, dict[str, Settings]] = {
     "bitlinear": {
-        "smoke": BitLinear(
-            n_seeds=1, n_train=200, n_test=200, epochs=2, batch_size=50, learning_rate=1e-2
-        ),
-        "book": BitLinear(
-            n_seeds=3, n_train=1000, n_test=2000, epochs=40, batch_size=100, learning_rate=1e-2
-        ),
-        "laptop": BitLinear(
-            n_seeds=10, n_train=1000, n_test=10_000, epochs=100, batch_size=100, learning_rate=1e-2
-        ),
+        "smoke": BitLinear(n_seeds=1, n_train=200, n_test=200, epochs=2, batch_size=50, learning_rate=1e-2),
+        "book": BitLinear(n_seeds=3, n_train=1000, n_test=2000, epochs=40, batch_size=100, learning_rate=1e-2),
+        "laptop": BitLinear(n_seeds=10, n_train=1000, n_test=10_000, epochs=100, batch_size=100, learning_rate=1e-2),
         # No table of the paper belongs to this chapter: the laptop's study with more seeds and points.
-        "paper": BitLinear(
-            n_seeds=20, n_train=1000, n_test=100_000, epochs=100, batch_size=100, learning_rate=1e-2
-        ),
+        "paper": BitLinear(n_seeds=20, n_train=1000, n_test=100_000, epochs=100, batch_size=100, learning_rate=1e-2),
     },
     "jets": {
         "smoke": Jets(n_jets=500),
