@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bithep_lib import BitLinear
+from bithep_lib.timing import interleaved, ratios
 
 SHAPES = [(6400, 64, 64), (4096, 256, 256), (512, 1024, 1024), (100_000, 20, 21)]
 
@@ -37,29 +36,6 @@ class PublishedForm(nn.Linear):
 
 
 LAYERS = {"nn.Linear": nn.Linear, "published form": PublishedForm, "BitLinear": BitLinear}
-
-
-def interleaved(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each action, one after the other in every round."""
-    for action in actions.values():
-        action()
-    times: dict[str, list[float]] = {name: [] for name in actions}
-    for _ in range(rounds):
-        for name, action in actions.items():
-            start = time.process_time()
-            action()
-            times[name].append(time.process_time() - start)
-    return times
-
-
-def ratios(times: dict[str, list[float]], base: str = "nn.Linear") -> dict[str, tuple[float, float, float]]:
-    """Median, lower and upper quartile of the rounds' ratios to ``base``."""
-    result = {}
-    for name, values in times.items():
-        quotients = [a / b for a, b in zip(values, times[base], strict=True)]
-        low, _, high = statistics.quantiles(quotients, n=4)
-        result[name] = (statistics.median(quotients), low, high)
-    return result
 
 
 def saved_bytes(layer: nn.Module, x: Tensor) -> int:
@@ -106,17 +82,22 @@ def main() -> None:
         x = torch.randn(rows, k, generator=generator).requires_grad_()
         gradient = torch.randn(rows, n, generator=generator)
         layers = {name: cls(k, n) for name, cls in LAYERS.items()}
-        training = ratios(interleaved({name: train_step(m, x, gradient) for name, m in layers.items()}, rounds))
-        inference = ratios(interleaved({name: infer(m, x.detach()) for name, m in layers.items()}, rounds))
+        steps = {name: train_step(m, x, gradient) for name, m in layers.items()}
+        training = ratios(interleaved(steps, rounds=rounds), "nn.Linear")
+        calls = {name: infer(m, x.detach()) for name, m in layers.items()}
+        inference = ratios(interleaved(calls, rounds=rounds), "nn.Linear")
         kept = {name: saved_bytes(m, x * 1) for name, m in layers.items()}
         for name in layers:
             spread = "{:6.2f} [{:.2f}, {:.2f}]"
             print(
                 f"{f'{rows} x {k} -> {n}' if name == 'nn.Linear' else '':<22} {name:<16} "
-                f"{spread.format(*training[name]):>22} {spread.format(*inference[name]):>22} "
+                f"{spread.format(*training.loc[name]):>22} {spread.format(*inference.loc[name]):>22} "
                 f"{kept[name] / kept['nn.Linear']:>18.2f}"
             )
-        if training["BitLinear"][0] > training["published form"][0] or kept["BitLinear"] >= kept["published form"]:
+        if (
+            training["median"]["BitLinear"] > training["median"]["published form"]
+            or kept["BitLinear"] >= kept["published form"]
+        ):
             worse.append(f"{rows} x {k} -> {n}")
     verdict = f"missed at {', '.join(worse)}" if worse else "met at every shape"
     print(f"target, training no slower than the published form and with less memory: {verdict}")
