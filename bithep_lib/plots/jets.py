@@ -28,7 +28,8 @@ def event_display(jets: Jets) -> Figure:
         raise ValueError(f"event_display draws one to four jets, got {len(jets)}")
     seen, total = relative(jets.constituents), jet_momentum(jets.constituents)
     kinds = particle_class(jets.constituents[..., 3])
-    size = (3.4 * len(jets) + 1.3, 3.6)
+    side = min(3.4, 11 / len(jets))  # inches
+    size = (side * len(jets) + 1.3, side + 0.3)
     with new_figure(1, len(jets), figsize=size, sharex=True, sharey=True, squeeze=False) as (fig, axes):
         for i, ax in enumerate(axes[0]):
             ax.add_patch(Circle((0, 0), RADIUS, fill=False, color=OKABE_ITO["grey"], linestyle="--"))

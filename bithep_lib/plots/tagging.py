@@ -46,7 +46,8 @@ def roc_curves(labels: ArrayLike, scores: Mapping[str, ArrayLike], *, reference:
                     ax.fill_between(
                         efficiency, mean - spread, mean + spread, color=line["color"], alpha=0.2, linewidth=0
                     )
-        top.plot(efficiency, 1 / efficiency, color=OKABE_ITO["grey"], linewidth=0.8, label="chance")
+        cut = efficiency[efficiency > 0.1]
+        top.plot(cut, 1 / cut, color=OKABE_ITO["grey"], linewidth=0.8, label="chance")
         top.set(yscale="log", ylabel=r"gluon rejection $1/\epsilon_g$", xlim=(0, 1))
         bottom.set(xlabel=r"quark efficiency $\epsilon_q$", ylabel=f"ratio to\n{reference}")
         top.legend()
