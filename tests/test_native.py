@@ -11,8 +11,11 @@ from torch import nn
 
 from bithep_lib import BitLinear, QuantSpec, native, quantize_
 from bithep_lib.bitlinear import activation_codes, bias_on_grid, weight_codes, weight_scale
+from bithep_lib.data import quark_gluon
+from bithep_lib.experiments.variants import VARIANTS as TAGGERS
 from bithep_lib.native import build as building
 from bithep_lib.native.library import Kernel, PackedLayer, padded
+from bithep_lib.train import ClassificationTask, fit, predict
 
 try:
     VARIANTS = building.usable_variants()
@@ -226,6 +229,36 @@ def test_backends_train_to_equal_weights():
                 optimiser.step()
         weights.append(nn.utils.parameters_to_vector(model.parameters()).detach())
     assert torch.equal(*weights)
+
+
+@needs_kernel
+@pytest.mark.slow
+def test_a_tagger_of_chapter_2_trains_to_equal_weights():
+    """The same jets, seed and settings: after a training by `fit` the networks are equal, and so are their scores."""
+    jets = quark_gluon.load("sample", n=400)
+    x, mask = (torch.from_numpy(part) for part in quark_gluon.features(jets, 40))
+    label = torch.from_numpy(jets.label)
+    train, valid = ((x[rows], mask[rows], label[rows]) for rows in (slice(0, 300), slice(300, 400)))
+    results = []
+    for choice in ("native", "torch"):
+        model, _ = TAGGERS["pfn/all"].build(seed=1)
+        with native.use_backend(choice):
+            done = fit(ClassificationTask(model), train, valid, epochs=2, batch_size=50, seed=1, progress=False)
+            scores = predict(model, valid[:-1], batch_size=64)
+        results.append((nn.utils.parameters_to_vector(model.parameters()).detach(), scores, done.history))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    assert results[0][2].equals(results[1][2])
+
+
+@pytest.mark.slow
+def test_the_layer_passes_its_tests_on_torch_operations(root):
+    """All tests of the layer once more, without the kernel."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_bitlinear.py"]
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, "BITHEP_BACKEND": "torch"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 @needs_kernel

@@ -80,12 +80,6 @@ def usable_variants(flags: frozenset[str] | None = None) -> tuple[Instructions, 
     return usable
 
 
-def cache_folder() -> Path:
-    """``$BITHEP_CACHE/native``, by default ``~/.cache/bithep/native``."""
-    root = os.environ.get("BITHEP_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "bithep") / "native"
-
-
 def library_path(variant: Instructions, folder: Path, flags: frozenset[str] | None = None) -> Path:
     """Where the compiled variant lies in ``folder``, for a processor with these ``flags`` (default: this one)."""
     flags = cpu_flags() if flags is None else flags

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bithep_lib.native.build import BuildError, Instructions, build, cache_folder, usable_variants
+from bithep_lib.data.cache import cache_dir
+from bithep_lib.native.build import BuildError, Instructions, build, usable_variants
 
 PANEL = BLOCK = 16
 """Outputs and inputs of the blocks in which the codes are stored; both dimensions are padded to them."""
@@ -200,12 +201,12 @@ def load_kernel() -> Kernel:
 
 def _load(variant: Instructions) -> Kernel:
     try:
-        path = build(variant, cache_folder())
+        path = build(variant, cache_dir("native"))
         try:
             return Kernel(path, variant)
         except OSError:  # a damaged file in the cache
             path.unlink()
-            return Kernel(build(variant, cache_folder()), variant)
+            return Kernel(build(variant, cache_dir("native")), variant)
     except (OSError, RuntimeError) as error:
         if isinstance(error, BuildError):
             raise
