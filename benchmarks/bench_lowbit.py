@@ -61,13 +61,10 @@ def training(rounds: int) -> Iterator[Figure]:
     ]:
         x, gradient = torch.randn(*lead, k, requires_grad=True), torch.randn(*lead, n)
         layers = {"float": nn.Linear(k, n), "bits": BitLinear(k, n)}
-        times = interleaved(
-            {name: step(layer, x, gradient) for name, layer in layers.items()}, rounds=rounds, seconds=0.05
-        )
-        flops = 6 * x.numel() * n / times["float"].median()
-        yield figure(
-            f"training {x.numel() // k} x {k} -> {n}", times, target, bound=f"nn.Linear at {flops / 1e9:.0f} GFLOP/s"
-        )
+        actions = {name: step(layer, x, gradient) for name, layer in layers.items()}
+        times = interleaved(actions, rounds=rounds, seconds=0.05)
+        rate = f"nn.Linear at {6 * x.numel() * n / times['float'].median() / 1e9:.0f} GFLOP/s"
+        yield figure(f"training {x.numel() // k} x {k} -> {n}", times, target, rate=rate)
 
 
 def inference(rounds: int) -> Iterator[Figure]:

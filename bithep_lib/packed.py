@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from bithep_lib import native
 from bithep_lib.bitlinear import (
@@ -30,6 +31,8 @@ from bithep_lib.codes import pack_codes, unpack_codes
 from bithep_lib.spec import QuantSpec
 
 __all__ = ["PackedBitLinear", "PackedSequential", "pack", "replace_layers"]
+
+FLOAT = torch.float32  # looking it up in torch takes a noticeable part of a call
 
 
 def pack(model: nn.Module) -> nn.Module:
@@ -118,7 +121,7 @@ class PackedBitLinear(nn.Module):
         return cls(t, beta, bias, layer.spec)
 
     def forward(self, input: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() and self.on_kernel:
+        if is_compiling() and self.on_kernel:
             return _packed_linear(input, self.codes, self.beta, self.bias, self.out_features, *self.spec.fields)
         if self.on_kernel and _runs_on_kernel(input):
             if self._call is None:
@@ -167,7 +170,7 @@ class PackedSequential(nn.Sequential):
     _run: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training or torch.compiler.is_compiling() or not _runs_on_kernel(input):
+        if self.training or is_compiling() or not _runs_on_kernel(input):
             return super().forward(input)
         if self._run is None:
             steps = self._group()
@@ -223,7 +226,7 @@ def _one_after_the_other(steps: list[Callable[[Tensor], Tensor]]) -> Callable[[T
 
 def _runs_on_kernel(x: Tensor) -> bool:
     return (
-        x.dtype is torch.float32
+        x.dtype is FLOAT
         and x.is_cpu
         and not (x.requires_grad and torch.is_grad_enabled())
         and native.kernel() is not None

@@ -23,7 +23,8 @@ except building.BuildError:
     VARIANTS = ()
 needs_kernel = pytest.mark.skipif(not VARIANTS, reason="the kernel needs a processor with AVX2")
 
-# rows, in, out: ragged, tiny, one row, few rows, many rows, resident and streamed panels, several 16-bit sums
+# rows, in, out: ragged, tiny, one row, few rows, many rows, resident and streamed panels, several 16-bit sums, and
+# enough work for two threads, in many rows and in few
 SHAPES = [
     (1, 1, 1),
     (3, 1, 5),
@@ -37,7 +38,8 @@ SHAPES = [
     (25, 17, 33),
     (100, 64, 64),
     (33, 480, 480),
-    (700, 256, 130),
+    (900, 256, 130),
+    (5, 2600, 2000),
     (64, 4096, 17),
 ]
 
@@ -172,7 +174,7 @@ def test_extreme_rows(kernel):
 
 
 @pytest.mark.parametrize("kind", ["ternary", "binary"])
-@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (19, 37), (130, 256), (600, 700)])
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (19, 37), (130, 256), (800, 700)])
 def test_weights_survive_packing(kernel, threads, shape, kind):
     weight, spec = random(*shape), QuantSpec(kind)
     beta, mean = weight_scale(weight, spec)
@@ -190,10 +192,10 @@ def test_rounding_of_weights_at_ties(kernel):
 
 
 def test_rows_are_dequantised_as_in_torch(kernel, threads):
-    x = random(500, 300)
-    q, s = activation_codes(x)
-    wide = nn.functional.pad(q, (0, 4))
-    assert torch.equal(kernel.dequantise_rows(wide, s, 300), q.float() / s)
+    for rows in (50, 7000):
+        q, s = activation_codes(random(rows, 300))
+        wide = nn.functional.pad(q, (0, 4))
+        assert torch.equal(kernel.dequantise_rows(wide, s, 300), q.float() / s)
 
 
 @pytest.mark.parametrize("sizes", [(16, 64, 32, 32, 5), (130, 700, 20), (3, 1)])

@@ -411,7 +411,7 @@ int64_t bithep_packed_bytes(int64_t out, int64_t in) {
 void bithep_quantise_weights(const float* w, int64_t out, int64_t in, const float* beta, const float* mean, uint8_t* packed,
                              int64_t threads) {
     const int64_t padded = round_up(in, BLOCK), blocks = padded / BLOCK, rows = round_up(out, PANEL);
-#pragma omp parallel num_threads(threads) if (threads > 1 && out * in > (1 << 18))
+#pragma omp parallel num_threads(threads) if (threads > 1 && out * in > (1 << 19))
     {
         Scratch memory;
         uint8_t* codes = memory.get<uint8_t>(padded);
@@ -431,7 +431,7 @@ void bithep_quantise_weights(const float* w, int64_t out, int64_t in, const floa
 // beta t as a float32 matrix (out, in): the operand of the gradient of the input.
 void bithep_dequantise_weights(const uint8_t* packed, int64_t out, int64_t in, const float* beta, float* w, int64_t threads) {
     const int64_t padded = round_up(in, BLOCK), blocks = padded / BLOCK;
-#pragma omp parallel num_threads(threads) if (threads > 1 && out * in > (1 << 18))
+#pragma omp parallel num_threads(threads) if (threads > 1 && out * in > (1 << 19))
     {
         Scratch memory;
         uint8_t* codes = memory.get<uint8_t>(padded);
@@ -450,7 +450,7 @@ void bithep_dequantise_weights(const uint8_t* packed, int64_t out, int64_t in, c
 
 // q / s for the codes of `rows` rows, stored `stride` bytes apart: the operand of the gradient of the weights.
 void bithep_dequantise_rows(const int8_t* q, int64_t stride, const float* s, int64_t rows, int64_t in, float* x, int64_t threads) {
-#pragma omp parallel for num_threads(threads) if (threads > 1 && rows * in > (1 << 17))
+#pragma omp parallel for num_threads(threads) if (threads > 1 && rows * in > (1 << 21))
     for (int64_t m = 0; m < rows; ++m)
         for (int64_t k = 0; k < in; ++k) x[m * in + k] = (float)q[m * stride + k] / s[m];
 }
