@@ -114,7 +114,8 @@ def to_qonnx(model: nn.Module, path: str | Path | None = None) -> onnx.ModelProt
     """A network of powers of two as a QONNX graph, for FPGA tools such as hls4ml and FINN.
 
     Inputs become ``Quant`` nodes (signed, narrow: -Q_b to Q_b, rounded half to even), ternary weights ``Quant`` nodes
-    of two bits, binary weights ``BipolarQuant`` nodes. Biases are constants on the grid of their layer's sums.
+    of two bits, binary weights ``BipolarQuant`` nodes. Biases are constants on the grid of their layer's sums. The
+    executor of qonnx 1.0 computes the network's bits from it, and so does the C simulation of hls4ml 1.3 (ternary).
 
     Args:
         model: as for `to_onnx`, with calibrated layers of ``QuantSpec.hardware()`` only, and no float layer.
@@ -234,8 +235,7 @@ class _Graph:
         helper, linears = self._onnx.helper, [m for _, m in _chain(model) if not isinstance(m, nn.ReLU)]
         if not linears:
             raise ValueError(f"export: {type(model).__name__} has no linear layer")
-        self.node("Identity", self.last)
-        self._nodes[-1].output[0] = "y"
+        self._nodes[-1].output[0] = "y"  # no Identity: hls4ml would drop it together with the output
         sizes = {"x": linears[0].in_features, "y": linears[-1].out_features}
         x, y = (
             helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, ["tokens", size])
