@@ -454,7 +454,7 @@ def test_predict_restores_the_mode_and_does_not_depend_on_the_batch():
 # Several processes
 
 DDP = """
-    import sys, torch
+    import os, sys, torch
     sys.path.insert(0, sys.argv[1])
     torch.set_num_threads(1)
     from test_train import make_task, run
@@ -463,7 +463,7 @@ DDP = """
         task = make_task()
         result = run(task, epochs=2, device="cpu", devices=2, checkpoint=sys.argv[2])
         digest = sum(float(value.double().sum()) for value in task.state_dict().values())
-        with open(f"{sys.argv[2]}.{task.global_rank}", "w") as end:
+        with open(f"{sys.argv[2]}.{os.environ.get('LOCAL_RANK', 0)}", "w") as end:
             end.write(f"{len(result.history)} {digest:.12g}")
 """
 
