@@ -28,7 +28,7 @@ def event_display(jets: Jets) -> Figure:
         raise ValueError(f"event_display draws one to four jets, got {len(jets)}")
     seen, total = relative(jets.constituents), jet_momentum(jets.constituents)
     kinds = particle_class(jets.constituents[..., 3])
-    side = min(3.4, 11 / len(jets))  # inches
+    side = min(3.4, 9.2 / len(jets))  # inches
     size = (side * len(jets) + 1.3, side + 0.3)
     with new_figure(1, len(jets), figsize=size, sharex=True, sharey=True, squeeze=False) as (fig, axes):
         for i, ax in enumerate(axes[0]):
@@ -58,7 +58,7 @@ def average_images(jets: Jets, *, bins: int = 33, half_width: float = 0.5) -> Fi
         real = seen["mask"]
         image, _, _ = np.histogram2d(seen["dy"][real], seen["dphi"][real], bins=[edges, edges], weights=seen["z"][real])
         images[name] = image / len(real)
-    with new_figure(1, 3, figsize=(11.0, 3.9), sharex=True, sharey=True) as (fig, axes):
+    with new_figure(1, 3, figsize=(9.4, 3.4), sharex=True, sharey=True) as (fig, axes):
         low, high = 1e-5, max(image.max() for image in images.values())
         for ax, (name, image) in zip(axes, images.items(), strict=False):
             mesh = ax.pcolormesh(edges, edges, image.T, norm=LogNorm(low, high), cmap="viridis", rasterized=True)

@@ -50,7 +50,7 @@ def roc_curves(labels: ArrayLike, scores: Mapping[str, ArrayLike], *, reference:
         top.plot(cut, 1 / cut, color=OKABE_ITO["grey"], linewidth=0.8, label="chance")
         top.set(yscale="log", ylabel=r"gluon rejection $1/\epsilon_g$", xlim=(0, 1))
         bottom.set(xlabel=r"quark efficiency $\epsilon_q$", ylabel=f"ratio to\n{reference}")
-        top.legend()
+        top.legend(loc="upper right")
     return fig
 
 
@@ -104,7 +104,7 @@ def differences(estimates: Mapping[str, Estimate], *, xlabel: str, expected: tup
         ax.axvline(0, color=OKABE_ITO["black"], linewidth=0.8)
         if expected is not None:
             ax.axvline(expected[1], color=OKABE_ITO["vermilion"], linestyle="--", label=expected[0])
-            ax.legend(loc="best")
+            ax.legend(loc="lower right", bbox_to_anchor=(1, 1))
         ax.set(xlabel=xlabel, yticks=rows, yticklabels=list(estimates), ylim=(len(estimates) - 0.5, -0.5))
     return fig
 
@@ -115,7 +115,7 @@ def training_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         histories: for each tagger the history of `train.fit`, with columns epoch (or as index), train_loss, valid_loss.
     """
-    with new_figure() as (fig, ax):
+    with new_figure(figsize=(4.8, 3.4)) as (fig, ax):
         for (name, history), line in zip(histories.items(), line_styles(len(histories)), strict=True):
             epoch = history["epoch"] if "epoch" in history else history.index
             ax.plot(epoch, history["valid_loss"], marker="o", markersize=4, label=f"{name}, validation", **line)
