@@ -36,7 +36,7 @@ def roc_curves(labels: ArrayLike, scores: Mapping[str, ArrayLike], *, reference:
         background = np.array([[run.background_at(e) for e in efficiency] for run in runs])
         curves[name] = 1 / np.where(background < smallest, np.nan, background)
     base = curves[reference].mean(axis=0)
-    with ratio_figure() as (fig, (top, bottom)):
+    with ratio_figure(figsize=(5.0, 4.2)) as (fig, (top, bottom)):
         for (name, rejection), line in zip(curves.items(), line_styles(len(curves)), strict=True):
             for ax, values in ((top, rejection), (bottom, rejection / base)):
                 mean = values.mean(axis=0)
@@ -50,7 +50,7 @@ def roc_curves(labels: ArrayLike, scores: Mapping[str, ArrayLike], *, reference:
         top.plot(cut, 1 / cut, color=OKABE_ITO["grey"], linewidth=0.8, label="chance")
         top.set(yscale="log", ylabel=r"gluon rejection $1/\epsilon_g$", xlim=(0, 1))
         bottom.set(xlabel=r"quark efficiency $\epsilon_q$", ylabel=f"ratio to\n{reference}")
-        top.legend(loc="upper right")
+        top.legend(loc="lower left", frameon=True, framealpha=0.9, edgecolor="none")
     return fig
 
 
