@@ -1,6 +1,7 @@
 """The stored runs of chapter 2: trained once, continued, recorded, compared."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +132,12 @@ def test_the_command_line(tmp_path, capsys):
     assert experiments.main([*PAIR, "--compare", *PAIR, *options]) == 0
     names = [line.rsplit("/", 1)[1].rsplit("-", 1)[0] for line in capsys.readouterr().out.split()]
     assert names == ["pfn_none-seed3", "pfn_all-seed3", "pfn_none-seed4", "pfn_all-seed4", "pfn_all_-_pfn_none-seed3"]
+
+
+def test_what_is_quantised_is_counted_without_training(tmp_path, capsys):
+    assert experiments.main(["--count", "-p", "scale=book", "-p", f"output_dir={tmp_path}"]) == 0
+    found = json.loads(Path(capsys.readouterr().out.strip()).read_text())
+    assert found["metrics"]["published_parameters"] == 497_678
+    assert round(100 * found["metrics"]["published_fraction_weights"], 2) == 62.75
+    assert round(found["claims"]["section3-fraction"]["value"], 2) == 62.69
+    assert round(found["claims"]["section3-fraction-used"]["value"], 2) == 21.31
