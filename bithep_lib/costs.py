@@ -151,7 +151,9 @@ def cost(
     replaced = _replaced(model)
     times = None
     if rounds:
-        in_float = _swap(model, {layer: _float_layer(layer) for layer in replaced})
+        floats = (x.dtype for x in inputs if isinstance(x, Tensor) and x.is_floating_point())
+        dtype = next(floats, torch.float32)  # a network in another precision is compared in that precision
+        in_float = _swap(model, {layer: _float_layer(layer, dtype) for layer in replaced})
         free = _swap(packed, _free_layers(packed))
         with torch.inference_mode():
             networks = {"float32": in_float, "packed": packed, "bits_free": free}
@@ -285,13 +287,13 @@ def _swap(model: nn.Module, replacements: dict[nn.Module, nn.Module]) -> nn.Modu
     return copy.deepcopy(model, {id(layer): new for layer, new in replacements.items()}).eval().requires_grad_(False)
 
 
-def _float_layer(layer: BitLinear | PackedBitLinear) -> nn.Linear:
+def _float_layer(layer: BitLinear | PackedBitLinear, dtype: torch.dtype) -> nn.Linear:
     """An `nn.Linear` with the quantised weights, as floats."""
     if isinstance(layer, PackedBitLinear):
         t, beta = layer.t, layer.beta
     else:
         t, beta = weight_codes(layer.weight, layer.spec)
-    linear = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
+    linear = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, t.device, dtype)
     with torch.no_grad():
         linear.weight.copy_(t * beta)
         if layer.bias is not None:

@@ -28,6 +28,7 @@ from bithep_lib.bitlinear import (
     weight_codes,
 )
 from bithep_lib.codes import pack_codes, unpack_codes
+from bithep_lib.quantize import disable_fused_paths
 from bithep_lib.spec import QuantSpec
 
 __all__ = ["PackedBitLinear", "PackedSequential", "pack", "replace_layers"]
@@ -62,6 +63,7 @@ def replace_layers(model: nn.Module, layers: dict[nn.Linear, PackedBitLinear]) -
     for module in packed.modules():
         if type(module) is nn.Sequential and any(isinstance(child, PackedBitLinear) for child in module):
             module.__class__ = PackedSequential
+    disable_fused_paths(packed, PackedBitLinear)
     return packed.eval().requires_grad_(False)
 
 

@@ -177,11 +177,15 @@ def quantize_(
         chosen = [module for name, module in candidates.items() if select(name, module)]
         if not chosen:
             there = ", ".join(candidates) or "none"
-            raise ValueError(f"quantize_: select matches no nn.Linear of {type(model).__name__}; there are: {there}")
+            done = [name for name, module in names.items() if isinstance(module, BitLinear)]
+            already = f"; already BitLinear: {', '.join(done)}" if done else ""
+            raise ValueError(
+                f"quantize_: select matches no nn.Linear of {type(model).__name__}; there are: {there}{already}"
+            )
         for linear in chosen:
             linear.__class__ = BitLinear
             linear.spec = spec
-        _disable_fused_paths(model)
+        disable_fused_paths(model, BitLinear)
     return count(model, example)
 
 
@@ -224,11 +228,18 @@ def _named(model: nn.Module, kind: type[nn.Module]) -> list[tuple[str, nn.Module
     ]
 
 
-def _disable_fused_paths(model: nn.Module) -> None:
-    """PyTorch's transformer layer, in evaluation mode, hands raw weights to a kernel and skips its linear layers."""
-    for layer in model.modules():
-        if isinstance(layer, nn.TransformerEncoderLayer) and any(isinstance(m, BitLinear) for m in layer.modules()):
-            layer.activation_relu_or_gelu = 0  # the attribute by which the layer decides; 0 is "another activation"
+def disable_fused_paths(model: nn.Module, kind: type[nn.Module]) -> None:
+    """Make PyTorch's transformers call their linear layers, where some of those are of ``kind``.
+
+    In evaluation mode they hand raw weights to a fused kernel, and padded batches to nested tensors that only it takes.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoder | nn.TransformerEncoderLayer) and any(
+            isinstance(part, kind) for part in module.modules()
+        ):
+            # The attributes by which they decide; 0 stands for "another activation".
+            name = "use_nested_tensor" if isinstance(module, nn.TransformerEncoder) else "activation_relu_or_gelu"
+            setattr(module, name, 0)
 
 
 def _measure(

@@ -201,3 +201,10 @@ def test_ratios_are_taken_within_rounds():
     assert ratios(times, "once", inverse=True).loc["thrice", "median"] == pytest.approx(
         1 / table.loc["thrice", "median"]
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_in_another_precision_is_compared_in_that_precision(dtype):
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1)).to(dtype)
+    quantize_(model, lambda name, linear: True)
+    assert cost(model, torch.randn(4, 16, dtype=dtype), rounds=3).times is not None

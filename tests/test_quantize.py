@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bithep_lib import BitLinear, QuantSpec, quantize_
+from bithep_lib import BitLinear, QuantSpec, load_packed, pack, quantize_, save_packed
 from bithep_lib.quantize import count
 
 
@@ -73,6 +73,10 @@ def test_a_selector_that_matches_nothing_lists_what_there_is():
         quantize_(mlp(), lambda name, linear: name == "head")
     with pytest.raises(ValueError, match="of Conv1d; there are: none"):
         quantize_(nn.Conv1d(3, 4, 1), everything)
+    model = mlp()
+    quantize_(model, lambda name, linear: name == "2")
+    with pytest.raises(ValueError, match="there are: 0, 4; already BitLinear: 2"):
+        quantize_(model, lambda name, linear: name == "2")
 
 
 def test_unmeasured_fractions_are_not_invented():
@@ -136,17 +140,27 @@ def test_what_is_no_linear_layer_is_named():
     assert "left alone, not an nn.Linear:" in repr(report)
 
 
+@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("wrap", [False, True])
-def test_a_torch_transformer_runs_in_bits_in_evaluation_too(wrap):
-    """PyTorch's fused evaluation path reads the weights behind its layers; quantised layers must still be called."""
-    torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, batch_first=True)
-    model = nn.TransformerEncoder(layer, 2) if wrap else layer
+def test_a_torch_transformer_runs_in_bits_in_evaluation_too(wrap, padded, tmp_path):
+    """PyTorch's fused evaluation paths read the weights behind its layers; quantised layers must still be called."""
+
+    def encoder():
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, batch_first=True)
+        return nn.TransformerEncoder(layer, 2) if wrap else layer
+
+    model = encoder()
     quantize_(model, everything)
     x = torch.randn(3, 5, 16)
-    training = model.train()(x)
-    with torch.no_grad():
-        torch.testing.assert_close(model.eval()(x), training, rtol=0, atol=1e-5)
+    mask = torch.tensor([[False] * 5, [False] * 3 + [True] * 2, [False] * 4 + [True]]) if padded else None
+    training = model.train()(x, src_key_padding_mask=mask)
+    loaded = load_packed(save_packed(model, tmp_path / "encoder.safetensors"), encoder())
+    real = slice(None) if mask is None else ~mask
+    for form in (model.eval(), pack(model), loaded):
+        with torch.no_grad():
+            evaluated = form(x, src_key_padding_mask=mask)
+        torch.testing.assert_close(evaluated[real], training[real], rtol=0, atol=1e-5)
 
 
 def test_a_single_layer_and_a_network_on_the_meta_device():
