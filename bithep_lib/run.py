@@ -147,7 +147,6 @@ def execute(notebook: Notebook, parameters: dict[str, Any], output: Path) -> Non
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel before another of its name
-    output.parent.mkdir(parents=True, exist_ok=True)
     papermill.execute_notebook(
         str(notebook.path), str(output), parameters=parameters, cwd=str(notebook.path.parent), progress_bar=True
     )
@@ -182,6 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output = (options.output or Path(f"{notebook.path.stem}-{scale}.ipynb")).resolve()
         if output == notebook.path:
             raise ValueError(f"--output {output.name} is the notebook itself")
+        if output.is_dir():
+            raise ValueError(f"--output {output} is a folder; name a file in it")
+        output.parent.mkdir(parents=True, exist_ok=True)
         import papermill  # noqa: F401  (before anything is written)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

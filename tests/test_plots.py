@@ -5,10 +5,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from torch import nn
 
-from bithep_lib import plots
+from bithep_lib import BitLinear, plots
 from bithep_lib.data import quark_gluon
 from bithep_lib.evaluate import calibration, resampling, tagging
 
@@ -114,3 +116,18 @@ def test_colours_differ_in_grey_and_lines_in_style():
     quark, gluon = (np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) for colour in (plots.QUARK, plots.GLUON))
     assert abs(quark - gluon) > 0.1
     assert to_hex(plots.QUARK) != to_hex(plots.GLUON)
+
+
+def test_the_figures_of_the_layer_draw_what_the_layer_computed():
+    torch.manual_seed(0)
+    layer = BitLinear(3, 2)
+    fig = plots.layer.diagram(layer, torch.tensor([[1.0, -2.0, 0.5]]))
+    written = [text.get_text() for ax in fig.axes for text in ax.texts]
+    assert {"64", "-127", "32"} <= set(written)
+    network = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), BitLinear(4, 1))
+    points = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    assert len(plots.layer.decision_maps({"a": network, "b": network}, points, np.array([0, 1, 1])).axes) == 5
+    assert len(plots.layer.latent_weights(torch.randn(8, 8), torch.randn(8, 8)).axes) == 2
+    grid = pd.DataFrame({"weights": ["float", "binary"], "activations": ["float", "8 bit"], "error": [1.0, 2.0]})
+    assert plots.layer.cost_grid(grid, "error", "rms error").axes[0].get_ylabel() == "rms error"
+    assert plots.layer.error_against_bits([2, 3], {"x": [0.1, 0.05]}).axes[0].get_yscale() == "log"

@@ -150,3 +150,8 @@ def test_the_command_line_refuses_before_it_starts_anything(tmp_path):
     assert "did you mean 'seed'?" in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_a_folder_is_refused_before_anything_runs(tmp_path, capsys):
+    assert run.main(["01", "-p", "scale=smoke", "-o", str(tmp_path)]) == 2
+    assert "is a folder; name a file in it" in capsys.readouterr().err

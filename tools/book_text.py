@@ -63,31 +63,39 @@ def chapters(source: Path) -> str:
     return "\n\n".join(entries)
 
 
-def parameters() -> str:
-    """One table a chapter: every parameter, what it may be, and its value at each scale."""
+def parameters(source: Path) -> str:
+    """One table a notebook: every parameter of its cell, what it may be, and its value at each scale."""
+    from bithep_lib.run import Notebook
     from bithep_lib.study import SCALE_NAMES, SCALES
 
     parts = []
-    for chapter, scales in SCALES.items():
+    for notebook in map(Notebook.read, notebooks_in_order(source)):
+        if notebook.setup is None:
+            continue
+        chapter, taken = notebook.setup
+        scales = SCALES[chapter]
         rows = []
         for item in fields(scales["book"]):
+            if item.name not in taken:
+                continue
             kind = item.metadata["kind"]
             values = [getattr(scales[name], item.name) for name in SCALE_NAMES]
             shown = ["none" if v is None else ", ".join(v) if isinstance(v, tuple) else str(v) for v in values]
             rows.append([f"`{item.name}`", f"{kind.doc} ({kind})", *shown])
         header = ["parameter", "meaning", *(f"`{name}`" for name in SCALE_NAMES)]
-        parts.append(f":::{{dropdown}} `{chapter}`\n{table(header, rows)}\n:::")
+        parts.append(f":::{{dropdown}} `{notebook.path.name}`\n{table(header, rows)}\n:::")
     return "\n\n".join(parts)
 
 
-def misspelt() -> str:
-    """What the library answers to a parameter that does not exist."""
-    from bithep_lib import study
+def misspelt(source: Path) -> str:
+    """What ``python -m bithep_lib.run`` answers to a parameter that does not exist."""
+    from bithep_lib.run import Notebook
+    from bithep_lib.study import ParameterError
 
     try:
-        study.resolve("quark_gluon", "book", {"n_trian": 8000})
-    except study.ParameterError as error:
-        return f"```text\n{textwrap.fill(str(error), 80)}\n```"
+        Notebook.read(source / "notebooks" / "02_quark_gluon.ipynb").check({"n_trian": 8000})
+    except ParameterError as error:
+        return f"```text\n{textwrap.fill(f'error: {error}', 80)}\n```"
     raise RuntimeError("the misspelt parameter of book/how_to_run.md was accepted")
 
 
@@ -115,7 +123,8 @@ def records_summary() -> str:
         frame = study.records(chapter)
         for scale, group in frame.groupby("scale", sort=False):
             hours = group.wall_seconds.sum() / 3600
-            rows.append([f"`{chapter}`", f"`{scale}`", len(group), group.variant.nunique(), f"{hours:.1f}"])
+            spent = f"{hours:.1f}" if hours >= 0.1 else "< 0.1"
+            rows.append([f"`{chapter}`", f"`{scale}`", len(group), group.variant.nunique(), spent])
     if not rows:
         return "There are no stored runs in this version."
     return "Stored in this version:\n\n" + table(["chapter", "scale", "runs", "variants", "hours in all"], rows)
@@ -129,8 +138,8 @@ def substitutions(source: Path) -> dict[str, str]:
         "issues_link": f"[{address['name']}]({address['url']}/issues)",
         "clone": f"```bash\ngit clone {address['url']}\ncd {address['name'].rpartition('/')[2]}\n```",
         "chapters": chapters(source),
-        "parameters": parameters(),
-        "misspelt": misspelt(),
+        "parameters": parameters(source),
+        "misspelt": misspelt(source),
         "executions": executions(source),
         "records_summary": records_summary(),
         "claims": claims(),
