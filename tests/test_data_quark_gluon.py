@@ -1,5 +1,6 @@
 """Quark and gluon jets: the bundled sample, splits, angles, observables and network inputs."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -68,7 +69,9 @@ def test_n_takes_a_balanced_beginning(sample: qg.Jets) -> None:
     assert len(few) == 3001
     assert few.label.sum() == 1501
     np.testing.assert_array_equal(few.constituents, sample.constituents[:3001])
-    with pytest.raises(ValueError, match=r"n = 20000 .* has 10000"):
+    with pytest.raises(
+        ValueError, match=r"n = 20000 .* has 10000: lower n .*n_train \+ n_valid \+ n_test.*scale=smoke"
+    ):
         qg.load("sample", n=20_000)
     with pytest.raises(ValueError, match="n must be a positive number"):
         qg.load("sample", n=0)
@@ -100,6 +103,12 @@ def test_split_refuses_and_depends_on_the_seed(sample: qg.Jets) -> None:
         qg.split(sample[:100], (90, 11), seed=1)
     with pytest.raises(ValueError, match="non-negative"):
         qg.split(sample[:100], (90, -1), seed=1)
+    for sizes in ((0.6, 0.2, 0.2), (50.0,), (), 50):
+        message = (
+            f"sizes must be one or more numbers of jets, .* integers .* at most 100 jets, got {re.escape(repr(sizes))}"
+        )
+        with pytest.raises(ValueError, match=message):
+            qg.split(sample[:100], sizes, seed=1)
     first, second = (qg.split(sample[:100], (100,), seed=seed)[0] for seed in (1, 2))
     assert first.fingerprint != second.fingerprint
 

@@ -109,7 +109,9 @@ MISTAKES = {
     "five columns": (assign(X=lambda a: np.pad(a["X"], ((0, 0), (0, 0), (0, 1)))), r"X must be numbers \(N, M, 4\)"),
     "no jets": (assign(X=lambda a: a["X"][:0], y=lambda a: a["y"][:0]), r"X must be numbers \(N, M, 4\)"),
     "labels too short": (assign(y=lambda a: a["y"][:-1]), r"y must be numbers of shape \(1000,\)"),
-    "text labels": (assign(y=lambda a: np.full(1000, "quark")), r"y must be numbers of shape \(1000,\)"),
+    "text labels": (assign(y=lambda a: np.full(1000, "quark")), r"y must be numbers .* got <U5 \(1000,\)"),
+    "quarks only": (assign(X=lambda a: a["X"][::2], y=lambda a: a["y"][::2]), r"has no gluon jets \(y = 0\)"),
+    "gluons only": (assign(X=lambda a: a["X"][1::2], y=lambda a: a["y"][1::2]), r"has no quark jets \(y = 1\)"),
     "NaN": (put("X", (17, 2, 1), np.nan), r"X row 17, particle 2, column y = nan is not finite"),
     "infinity": (put("X", (5, 0, 0), np.inf), r"X row 5, particle 0, column pt = inf is not finite"),
     "NaN label": (put("y", 8, np.nan), r"y row 8 = nan is not finite"),
@@ -167,6 +169,19 @@ def test_simulated_files_are_held_against_their_truth(name: str, arrays: dict[st
     assert str(path) in str(error.value)
 
 
+def test_boolean_labels(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    jets = qg.load(write(tmp_path, only_public_arrays(arrays) | {"y": arrays["y"].astype(bool)}))
+    np.testing.assert_array_equal(jets.label, arrays["y"])
+
+
+def test_a_file_for_each_class(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    for name, rows in (("1_quark.npz", slice(0, None, 2)), ("2_gluon.npz", slice(1, None, 2))):
+        write(tmp_path, {key: values[rows] for key, values in only_public_arrays(arrays).items()}, name)
+    assert qg.load(tmp_path).label.sum() == 500
+    with pytest.raises(qg.DataError, match=r"1_quark\.npz: has no gluon jets"):
+        qg.load(tmp_path, n=100)  # the first file is enough
+
+
 def test_own_selection_is_possible(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
     harder, forward = ({key: values.copy() for key, values in only_public_arrays(arrays).items()} for _ in range(2))
     harder["X"][..., 0] *= 1.2
@@ -203,12 +218,16 @@ def test_unreadable_files(arrays: dict[str, np.ndarray], tmp_path: Path) -> None
     good = write(tmp_path, arrays).read_bytes()
     flipped = bytearray(good)
     flipped[5000] ^= 0xFF
-    contents = {"cut": good[: len(good) // 2], "flipped": bytes(flipped), "text": b"not numpy", "empty": b""}
+    contents = {"cut": good[: len(good) // 2], "flipped": bytes(flipped), "empty": b""}
     for name, content in contents.items():
         path = tmp_path / f"{name}.npz"
         path.write_bytes(content)
         with pytest.raises(qg.DataError, match=rf"{name}\.npz: not a readable npz file, damaged or incomplete"):
             qg.load(path)
+    (tmp_path / "text.npz").write_text("pt,y,phi,pid")
+    with pytest.raises(qg.DataError, match=r"text\.npz: is not an npz file") as error:
+        qg.load(tmp_path / "text.npz")
+    assert "pickle" not in str(error.value)
     np.savez(tmp_path / "object.npz", X=np.array([None]), y=np.zeros(1))
     with pytest.raises(qg.DataError, match=r"object\.npz: not a readable npz file"):
         qg.load(tmp_path / "object.npz")

@@ -1,6 +1,7 @@
 """Simulation in shards, and quark and gluon jets from Pythia and FastJet."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -26,11 +27,24 @@ N, SEED = 2 * SHARD, 3
 
 def write_numbers(shard: shards.Shard) -> None:
     shard.path.parent.mkdir(exist_ok=True)
-    shard.path.write_text(f"{shard.config} {shards.seed_for(shard.seed, shard.index)}")
+    shard.path.write_text(json.dumps(shard.config) + f"\n{shards.seed_for(shard.seed, shard.index)}")
 
 
-def read_config(path: Path) -> str | None:
-    return path.read_text().split()[0] or None if path.read_text() else None
+def read_config(path: Path) -> dict | None:
+    return json.loads(path.read_text().splitlines()[0]) if path.read_text() else None
+
+
+def write_one_then_stop(shard: shards.Shard) -> None:
+    if shard.index > 0:
+        raise KeyboardInterrupt
+    write_numbers(shard)
+
+
+def stop(shard: shards.Shard) -> None:
+    raise KeyboardInterrupt
+
+
+CONFIG = {"process": {"radius": 0.4, "window": (1, 2)}, "size": 10}
 
 
 def test_seeds_are_unrelated_and_in_range() -> None:
@@ -49,19 +63,46 @@ def test_config_hash_sees_every_value() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_produce_makes_what_is_missing(tmp_path: Path, workers: int) -> None:
-    todo = shards.plan(tmp_path / "out", "part", ".txt", n=25, size=10, seed=5, config="abc")
+    todo = shards.plan(tmp_path / "out", "part", ".txt", n=25, size=10, seed=5, config=CONFIG)
     assert [shard.path.name for shard in todo] == ["part-00000.txt", "part-00001.txt", "part-00002.txt"]
     write_numbers(todo[1])
-    todo[1].path.write_text("abc kept")
+    todo[1].path.write_text(json.dumps(CONFIG) + "\nkept")
     paths = shards.produce(todo, write_numbers, read_config, workers=workers)
     assert paths == [shard.path for shard in todo]
-    assert [path.read_text().split()[1] == "kept" for path in paths] == [False, True, False]
+    assert [path.read_text().splitlines()[1] == "kept" for path in paths] == [False, True, False]
     paths[2].write_text("")  # unreadable: made again
-    assert shards.produce(todo, write_numbers, read_config)[2].read_text().startswith("abc ")
-    with pytest.raises(ValueError, match=r"made with another configuration \(abc, now xyz\)"):
-        shards.produce(shards.plan(tmp_path / "out", "part", ".txt", 10, 10, 5, "xyz"), write_numbers, read_config)
+    assert read_config(shards.produce(todo, write_numbers, read_config)[2])["size"] == 10
     with pytest.raises(ValueError, match="workers must be a positive number of processes, got 0"):
         shards.produce(todo, write_numbers, read_config, workers=0)
+
+
+def test_a_differing_setting_is_named(tmp_path: Path) -> None:
+    shards.produce(shards.plan(tmp_path, "part", ".txt", 10, 10, 5, CONFIG), write_numbers, read_config)
+    other = {"process": CONFIG["process"] | {"radius": 0.8}, "size": 10, "tune": 3}
+    message = "made with another configuration (process.radius 0.4, now 0.8; tune absent, now 3): choose another"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        shards.produce(shards.plan(tmp_path, "part", ".txt", 10, 10, 5, other), write_numbers, read_config)
+
+
+@pytest.mark.parametrize("make", [write_one_then_stop, stop])
+def test_an_interruption_says_what_is_kept(make: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        shards.produce(shards.plan(tmp_path, "part", ".txt", 30, 10, 5, CONFIG), make, read_config)
+    said = capsys.readouterr().err
+    if make is stop:
+        assert "interrupted; 0 of 3 shards complete\n" in said
+        assert str(tmp_path) not in said
+    else:
+        assert f"interrupted; 1 of 3 shards complete, kept in {tmp_path}: the same call resumes" in said
+
+
+def test_an_impossible_folder_is_refused_first(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for folder in (file, file / "below"):
+        with pytest.raises(OSError, match=f"cannot write to the output folder {re.escape(str(folder))}: "):
+            shards.produce(shards.plan(folder, "part", ".txt", 30, 10, 5, CONFIG), stop, read_config)
+    assert file.read_text() == "mine"
 
 
 def test_a_missing_generator_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +206,9 @@ def test_a_stopped_simulation_resumes_to_the_same_files(
     process.send_signal(stop)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == (130 if stop == signal.SIGINT else -signal.SIGKILL), errors
-    assert ("interrupted; complete shards are kept" in errors) == (stop == signal.SIGINT)
+    assert (re.search(r"interrupted; [1-9]\d* of 100 shards complete, kept in", errors) is not None) == (
+        stop == signal.SIGINT
+    )
     assert first.read_bytes() == generated[0].read_bytes()
 
     written = first.stat().st_mtime_ns
@@ -180,9 +223,28 @@ def test_a_stopped_simulation_resumes_to_the_same_files(
 @needs_generator
 def test_another_seed_does_not_mix_in(generated: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jets, "SHARD_SIZE", SHARD)
-    with pytest.raises(ValueError, match="made with another configuration"):
+    with pytest.raises(ValueError, match=r"made with another configuration \(seed 3, now 4\)"):
         jets.generate(N, SEED + 1, generated[0].parent)
+    with pytest.raises(ValueError, match=r"made with another configuration \(shard_size 20, now 10\)"):
+        jets.generate(10, SEED, generated[0].parent)
     assert jets.generate(N, SEED, generated[0].parent, part=(1, 2)) == generated[1:]
+
+
+@needs_generator
+def test_command_line_refuses_an_impossible_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def simulated(*_: object, **__: object) -> None:
+        raise AssertionError("simulated before the folder was checked")
+
+    monkeypatch.setattr(jets, "_make_shard", simulated)
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert jets.main(["-n", "20", "--workers", "1", "--output", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert f"cannot write to the output folder {file}: " in said
+    assert said.count("\n") == 1
 
 
 @needs_generator

@@ -81,7 +81,8 @@ def generate(
 
     A killed or interrupted call loses at most the shards in work; the same call again resumes. The jets depend only on
     ``seed``, the configuration, ``shard_size(n_jets)`` and the versions of Pythia and FastJet, not on ``workers`` or on
-    interruptions. A call for more jets with the same seed extends the same folder.
+    interruptions. From 2 500 jets on, a call for more jets with the same seed extends the same folder; fewer jets are
+    one file, which no call for another number extends.
 
     Args:
         n_jets: even and positive; rounded up to whole shards.
@@ -92,6 +93,7 @@ def generate(
 
     Raises:
         ModuleNotFoundError: pythia8mc or fastjet is not installed.
+        OSError: ``output`` cannot be written to (before anything is simulated), or the disk is full.
         ValueError: an impossible argument, or files of another configuration in ``output``.
     """
     _check(n_jets, seed, part)
@@ -103,10 +105,10 @@ def generate(
         "seed": seed,
         "shard_size": size,
     }
-    digest = config_hash(config)
-    folder = cache_dir("quark_gluon", f"seed{seed}-{digest[:8]}") if output is None else Path(output).expanduser()
-    shards = plan(folder, "jets", ".npz", n_jets, size, seed, digest)[part[0] :: part[1]]
-    make = partial(_make_shard, process=process, config=config)
+    default = cache_dir("quark_gluon", f"seed{seed}-{config_hash(config)[:8]}")
+    folder = default if output is None else Path(output).expanduser()
+    shards = plan(folder, "jets", ".npz", n_jets, size, seed, config)[part[0] :: part[1]]
+    make = partial(_make_shard, process=process)
     return produce(shards, make, _stored_config, workers=workers, description="quark and gluon jets", unit="jet")
 
 
@@ -125,7 +127,7 @@ def _check(n_jets: int, seed: int, part: tuple[int, int]) -> None:
         raise ValueError(f"part must be (i, n) with 0 <= i < n, got {part}")
 
 
-def _make_shard(shard: Shard, process: JetProcess, config: dict) -> None:
+def _make_shard(shard: Shard, process: JetProcess) -> None:
     from bithep_lib.simulate.pythia_jets import simulate  # the optional packages are imported where they are used
 
     classes, counters, seeds = [], {}, {}
@@ -135,7 +137,13 @@ def _make_shard(shard: Shard, process: JetProcess, config: dict) -> None:
         classes.append({"X": particles, "y": np.full(len(particles), label, np.int8), **truth})
     arrays = {key: _alternated(classes[0][key], classes[1][key]) for key in classes[0]}
     arrays = {key: a.astype(np.float32) if a.dtype == np.float64 else a for key, a in arrays.items()}
-    meta = {"config": config, "config_hash": shard.config, "index": shard.index, "seeds": seeds, "counters": counters}
+    meta = {
+        "config": shard.config,
+        "config_hash": config_hash(shard.config),
+        "index": shard.index,
+        "seeds": seeds,
+        "counters": counters,
+    }
     content = io.BytesIO()
     np.savez_compressed(content, **arrays, meta=np.array(json.dumps(meta, sort_keys=True)))
     write_atomic(shard.path, content.getvalue())
@@ -149,10 +157,10 @@ def _alternated(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.stack((first, second), axis=1).reshape(2 * len(first), *first.shape[1:])
 
 
-def _stored_config(path: Path) -> str | None:
+def _stored_config(path: Path) -> dict | None:
     try:
         with np.load(path) as file:
-            return json.loads(str(file["meta"]))["config_hash"]
+            return json.loads(str(file["meta"]))["config"]
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
         return None
 
@@ -174,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--part must look like 3/20, got {options.part!r}")
     try:
         paths = generate(options.n_jets, options.seed, options.output, options.workers, part=(task, tasks))
-    except (ValueError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ from bithep_lib.data.quark_gluon.kinematics import jet_momentum, relative
 from bithep_lib.data.quark_gluon.layout import COLUMNS, GLUON, QUARK, TRUTH
 from bithep_lib.data.quark_gluon.particles import PDG_IDS, particle_class
 
-__all__ = ["DataError", "check_arrays", "check_jets", "check_labels", "check_unique"]
+__all__ = ["DataError", "check_arrays", "check_classes", "check_jets", "check_labels", "check_unique"]
 
 PT_WINDOW = (500.0, 550.0)
 PT_TOLERANCE = 0.5  # GeV: rounding of the stored particles
@@ -45,9 +45,11 @@ def check_arrays(arrays: Mapping[str, np.ndarray], file: str, ordered: bool = Fa
         raise DataError(f"{file}: X must be numbers (N, M, 4) with columns {COLUMNS}, got {x.dtype} {x.shape}")
     for key in ("y", *(key for key in TRUTH if key in arrays)):
         column = arrays[key]
-        if column.shape != x.shape[:1] or not np.issubdtype(column.dtype, np.number):
+        kinds = (np.number, np.bool_) if key == "y" else (np.number,)
+        if column.shape != x.shape[:1] or not any(np.issubdtype(column.dtype, kind) for kind in kinds):
             raise DataError(
-                f"{file}: {key} must be numbers of shape ({len(x)},) as X has {len(x)} jets, got {column.shape}"
+                f"{file}: {key} must be numbers of shape ({len(x)},) as X has {len(x)} jets, "
+                f"got {column.dtype} {column.shape}"
             )
         _none(~np.isfinite(column), file, key, column, "is not finite")
     _none(~np.isfinite(x), file, "X", x, "is not finite")
@@ -120,6 +122,20 @@ def _check_truth(jets: Jets, axis: Mapping[str, np.ndarray], file: str) -> None:
 def _first(bad: np.ndarray) -> int | None:
     """Row of the first True, if any."""
     return int(np.argmax(bad)) if bad.any() else None
+
+
+def check_classes(labels: np.ndarray, source: str) -> None:
+    """There must be jets of both classes: nothing can be trained or judged on one.
+
+    Args:
+        labels: of all jets read. One file of several may hold quark jets only, with the gluon jets in another.
+
+    Raises:
+        DataError: naming the class that is missing.
+    """
+    for name, label in (("quark", QUARK), ("gluon", GLUON)):
+        if label not in labels:
+            raise DataError(f"{source}: has no {name} jets (y = {label}); both classes are needed")
 
 
 def check_labels(jets: Jets, file: str, standard: bool) -> None:

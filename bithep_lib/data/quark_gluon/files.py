@@ -13,6 +13,7 @@ from bithep_lib.data.quark_gluon import public
 from bithep_lib.data.quark_gluon.checks import (
     DataError,
     check_arrays,
+    check_classes,
     check_jets,
     check_labels,
     check_unique,
@@ -54,10 +55,11 @@ def load(
     if n is not None and n < 1:
         raise ValueError(f"n must be a positive number of jets or None for all, got {n}")
     standard = source in ("sample", "simulate", "public")
-    parts, have, rows_of = [], 0, {}
+    parts, labels, have, rows_of = [], [], 0, {}
     for path in _paths(source, n, seed, workers):
         part = read(path, standard)
         check_labels(part, str(path), standard)
+        labels.append(part.label)  # all of them: a single jet of a file with both classes is fine
         part = part if n is None else part[: n - have]
         parts.append(part)
         rows_of[str(path)] = len(part)
@@ -65,7 +67,11 @@ def load(
         if have == n:
             break
     if n is not None and have < n:
-        raise ValueError(f"n = {n} jets asked for, but {source} has {have}")
+        raise ValueError(
+            f"n = {n} jets asked for, but {source} has {have}: lower n (in a chapter it is n_train + n_valid + n_test: "
+            "lower these, or choose a smaller scale, down to scale=smoke)"
+        )
+    check_classes(np.concatenate(labels), str(source) if len(rows_of) > 1 else next(iter(rows_of)))
     jets = concatenate(parts, source=str(source))
     check_unique(jets, rows_of)
     return jets
@@ -122,6 +128,10 @@ def event_counts(folder: str | Path = SAMPLE) -> pd.DataFrame:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
+        with open(path, "rb") as content:
+            magic = content.read(6)
+        if magic and not magic.startswith((b"PK", b"\x93NUMPY")):
+            raise DataError(f"{path}: is not an npz file (numpy.savez writes one; it must hold 'X' and 'y')")
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise DataError(f"{path}: a single array, not an npz file with 'X' and 'y'")

@@ -1,6 +1,7 @@
 """A set of labelled jets in memory."""
 
 import hashlib
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,18 +83,25 @@ def split(jets: Jets, sizes: Sequence[int], seed: int) -> tuple[Jets, ...]:
     the order of ``jets`` only.
 
     Raises:
-        ValueError: a size is negative, or there are fewer jets than asked for.
+        ValueError: no sizes, a size that is no integer (fractions are not understood) or negative, or fewer jets than
+            asked for.
     """
-    sizes = [int(size) for size in sizes]
-    if min(sizes) < 0 or sum(sizes) > len(jets):
-        raise ValueError(f"sizes must be non-negative and add up to at most {len(jets)} jets, got {sizes}")
+    try:
+        counts = [operator.index(size) for size in sizes]
+    except TypeError:
+        counts = []
+    if not counts or min(counts) < 0 or sum(counts) > len(jets):
+        raise ValueError(
+            "sizes must be one or more numbers of jets, non-negative integers that add up to at most "
+            f"{len(jets)} jets, got {sizes!r}"
+        )
     generator = np.random.default_rng(seed)
     quarks, gluons = (generator.permutation(np.flatnonzero(jets.label == label)) for label in (QUARK, GLUON))
-    edges = np.cumsum([0, *sizes])
+    edges = np.cumsum([0, *counts])
     quark_edges = edges * len(quarks) // max(len(jets), 1)
     gluon_edges = edges - quark_edges
     parts = []
-    for i in range(len(sizes)):
+    for i in range(len(counts)):
         chosen = np.concatenate(
             (quarks[quark_edges[i] : quark_edges[i + 1]], gluons[gluon_edges[i] : gluon_edges[i + 1]])
         )
