@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -119,7 +119,7 @@ def test_rounding_error_of_activations(length, error):
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 9), st.integers(0, 2**31))
 
 
-@given(shapes, st.integers(-20, 20))
+@given(shapes, st.integers(-10, 10))
 def test_the_layer_is_homogeneous(shape, exponent):
     tokens, k, n, seed = shape
     layer, x = layer_of(random(n, k, seed=seed)), random(tokens, k, seed=seed + 1)
@@ -136,7 +136,7 @@ def test_the_layer_is_homogeneous(shape, exponent):
 def test_a_token_does_not_see_its_neighbours(shape):
     tokens, k, n, seed = shape
     weight, x = random(n, k, seed=seed), random(tokens, k, seed=seed + 1)
-    larger = torch.cat([x, 100 * x[:1]])
+    larger = torch.cat([x, 100 * x.abs().max() * torch.ones(1, k)])
     layer = layer_of(weight)
     assert torch.equal(layer(larger)[:tokens], layer(x))
     assert torch.equal(torch.cat([layer(row[None]) for row in x]), layer(x))
@@ -165,7 +165,6 @@ def test_the_layer_is_its_integer_form(shape, spec):
     assert torch.equal(layer_of(weight, bias, spec)(x), integer_sum.float() * (beta / s) + bias)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5), st.sampled_from(["ternary", "int8"]))
 def test_sums_beyond_the_exact_integers_of_float32_stay_exact(n, kind):
     spec = QuantSpec(kind, activation_bits=16)

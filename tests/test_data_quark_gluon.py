@@ -85,7 +85,7 @@ def test_indexing(sample: qg.Jets) -> None:
     assert repr(sample).startswith("Jets(10000: 5000 quark, 5000 gluon; at most 139 particles; sample;")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 99), sizes=st.lists(st.integers(0, 300), min_size=1, max_size=3))
 def test_split_is_disjoint_balanced_and_repeatable(sample: qg.Jets, seed: int, sizes: list[int]) -> None:
     jets = sample[:900]
@@ -150,7 +150,7 @@ def test_two_photons_by_hand() -> None:
     assert single["y"][0] == pytest.approx(0.7, abs=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(turn=ANGLES, extra=st.integers(0, 3))
 def test_observables_do_not_depend_on_azimuth_padding_or_order(sample: qg.Jets, turn: float, extra: int) -> None:
     few = sample[:20]
