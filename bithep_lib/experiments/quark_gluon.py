@@ -11,13 +11,9 @@ variants can be compared jet by jet:
 
 from __future__ import annotations
 
-import argparse
-import ast
-import io
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,83 +23,49 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bithep_lib import native, stored, study
+from bithep_lib import native, study
 from bithep_lib.data import quark_gluon
 from bithep_lib.evaluate import calibration, resampling, tagging
+from bithep_lib.experiments import driver
 from bithep_lib.experiments.variants import VARIANTS, Variant
-from bithep_lib.files import write_atomic
 from bithep_lib.models import PDAT
 from bithep_lib.quantize import quantize_
-from bithep_lib.study.storage import file_name
-from bithep_lib.suggest import did_you_mean
 from bithep_lib.train import ClassificationTask, FitResult, fit, predict
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a training leaves: logits and labels of validation and test jets, and its course."""
+@dataclass(frozen=True, kw_only=True)
+class Outcome(driver.Outcome):
+    """Logits and labels of validation and test jets, and the course of the training."""
 
     valid_logit: NDArray[np.float32]
     valid_label: NDArray[np.int8]
     test_logit: NDArray[np.float32]
     test_label: NDArray[np.int8]
-    train_loss: NDArray[np.float64]
-    valid_loss: NDArray[np.float64]
     valid_auc: NDArray[np.float64]
-    best_epoch: int
-    seconds: float
-
-    def save(self, path: Path) -> None:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **asdict(self))
-        write_atomic(path, buffer.getvalue())
-
-    @classmethod
-    def load(cls, path: Path) -> Outcome:
-        with np.load(path) as file:
-            values = {name: file[name] for name in cls.__dataclass_fields__}
-        return cls(**values | {"best_epoch": int(values["best_epoch"]), "seconds": float(values["seconds"])})
 
 
-class Campaign:
+class Campaign(driver.Campaign):
     """Trainings of one `study.Run` on the same jets.
 
     Args:
         run: of the chapter ``quark_gluon``. Its ``seed`` draws the split; a training has its own seed.
     """
 
+    chapter, variants, outcome = "quark_gluon", VARIANTS, Outcome
+
     def __init__(self, run: study.Run) -> None:
         sizes = run.n_train, run.n_valid, run.n_test
         jets = quark_gluon.load(run.data, n=sum(sizes))
-        self.run = run
-        self.fingerprint = jets.fingerprint
+        super().__init__(run, jets.fingerprint)
         self.jets = dict(zip(("train", "valid", "test"), quark_gluon.split(jets, sizes, seed=run.seed), strict=True))
 
-    def train(self, name: str, seed: int) -> Outcome | None:
-        """Train a variant, or read what an earlier call left; None when the time of the run was over before the end."""
-        path = self._path(name, seed, "outcomes", "npz")
-        if path.exists():
-            return Outcome.load(path)
-        started = time.monotonic()
-        model, data, result = self._fit(name, seed)
-        if result.stopped_early:
-            self.run.left_out.append(f"{name} with seed {seed} after {len(result.history)} of {self.run.epochs} epochs")
-            return None
-        logit = {
-            part: predict(model, data[part], batch_size=256, device=self.run.device).numpy()
-            for part in ("valid", "test")
-        }
-        outcome = Outcome(
-            valid_logit=logit["valid"],
-            valid_label=self.jets["valid"].label,
-            test_logit=logit["test"],
-            test_label=self.jets["test"].label,
-            **{column: result.history[column].to_numpy() for column in ("train_loss", "valid_loss", "valid_auc")},
-            best_epoch=result.best_epoch,
-            seconds=time.monotonic() - started,
-        )
-        outcome.save(path)
-        return outcome
+    def judge(self, model: nn.Module, data: dict[str, tuple[Tensor, ...]]) -> dict[str, NDArray]:
+        """Logits and labels of the jets that were not trained on."""
+        found = {}
+        for part in ("valid", "test"):
+            found[f"{part}_logit"] = predict(model, data[part], batch_size=256, device=self.run.device).numpy()
+            found[f"{part}_label"] = self.jets[part].label
+        return found
 
     def record(self, name: str, seed: int, outcome: Outcome) -> Path:
         """Metrics and curves of a training as a run record."""
@@ -143,7 +105,7 @@ class Campaign:
                 "calibration_recalibrated": _calibration(label, recalibrated),
             },
             wall_seconds=outcome.seconds,
-            **self._parameters(VARIANTS[name]),
+            **self.parameters(name),
         )
 
     def compare(self, first: str, second: str, seeds: Sequence[int]) -> Path:
@@ -155,7 +117,7 @@ class Campaign:
         Raises:
             ValueError: one of the trainings has not been done.
         """
-        outcomes = {name: [self._finished(name, seed) for seed in seeds] for name in (first, second)}
+        outcomes = {name: [self.finished(name, seed) for seed in seeds] for name in (first, second)}
         label = outcomes[first][0].test_label
         logits = {name: np.stack([outcome.test_logit for outcome in outcomes[name]]) for name in outcomes}
         differences = {}
@@ -183,19 +145,12 @@ class Campaign:
             n_trainings=len(seeds),
         )
 
-    def store(self, name: str, seed: int, folder: Path) -> Path:
-        """Put a finished training where `bithep_lib.load` finds it, as ``quark_gluon/<name>`` in `folder`."""
-        self._finished(name, seed)
-        model, _, _ = self._fit(name, seed)
-        arguments = VARIANTS[name].sizes | ({"n_features": len(quark_gluon.FEATURES)} if name.startswith("pfn") else {})
-        about = {"variant": name, "scale": self.run.scale, "seed": seed, "data": self.fingerprint}
-        about |= {
-            key: getattr(self.run, key) for key in ("n_train", "n_valid", "epochs", "batch_size", "learning_rate")
-        }
-        file = "quark_gluon/" + name.replace("/", "-").replace(" ", "-")
-        return stored.save(model, file, folder, arguments=arguments, about=about)
+    def arguments(self, name: str) -> dict[str, Any]:
+        """The arguments with which a stored network is built again."""
+        features = {"n_features": len(quark_gluon.FEATURES)} if VARIANTS[name].model == "pfn" else {}
+        return {**VARIANTS[name].sizes, **features}
 
-    def _fit(self, name: str, seed: int) -> tuple[nn.Module, dict[str, tuple[Tensor, ...]], FitResult]:
+    def fit(self, name: str, seed: int) -> tuple[nn.Module, dict[str, tuple[Tensor, ...]], FitResult]:
         """The network, from the last finished epoch on; with the inputs it was given for each part of the jets."""
         variant = VARIANTS[name]
         trained = VARIANTS[variant.after or name]
@@ -214,7 +169,7 @@ class Campaign:
             epochs=self.run.epochs,
             batch_size=self.run.batch_size,
             seed=seed,
-            checkpoint=self._path(variant.after or name, seed, "checkpoints", "ckpt"),
+            checkpoint=self.path(variant.after or name, seed, "checkpoints", "ckpt"),
             device=self.run.device,
             max_minutes=self.run.minutes_left(),
             progress=sys.stderr.isatty(),
@@ -223,37 +178,11 @@ class Campaign:
             quantize_(model, model.strategies[variant.strategy], variant.spec)
         return model, data, result
 
-    def _finished(self, name: str, seed: int) -> Outcome:
-        path = self._path(name, seed, "outcomes", "npz")
-        if not path.exists():
-            raise ValueError(
-                f"{name} with seed {seed} has not been trained at scale {self.run.scale} with these settings"
-            )
-        return Outcome.load(path)
-
     def _tensors(self, variant: Variant, jets: quark_gluon.Jets) -> tuple[Tensor, ...]:
         """The input of a model."""
         if variant.model == "pfn":
             return tuple(torch.from_numpy(x) for x in quark_gluon.features(jets, self.run.max_constituents))
         return (torch.from_numpy(jets.constituents),)
-
-    def _parameters(self, variant: Variant) -> dict[str, Any]:
-        """What makes a training this one, beyond the settings of the run."""
-        return {"network": asdict(variant), "split_seed": self.run.seed, "schedule": "cosine"}
-
-    def _path(self, name: str, seed: int, folder: str, ending: str) -> Path:
-        """A file of this training, by a name that says all that its record says, but for the backend."""
-        settings = {key: value for key, value in asdict(self.run.settings).items() if key not in ("output_dir", "seed")}
-        content = {
-            "chapter": self.run.chapter,
-            "scale": self.run.scale,
-            "variant": name,
-            "seed": seed,
-            "parameters": settings | self._parameters(VARIANTS[name]),
-            "data": self.fingerprint,
-            "backend": "any",
-        }
-        return self.run.output_dir / folder / f"{Path(file_name(content)).stem}.{ending}"
 
 
 def count(run: study.Run) -> Path:
@@ -314,62 +243,9 @@ def _calibration(label: NDArray[np.int8], probability: NDArray[np.float64]) -> d
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0; 2 when an argument is wrong; 130 after Ctrl-C (the finished epochs are kept)."""
-    parser = argparse.ArgumentParser(prog="python -m bithep_lib.experiments.quark_gluon", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("variants", nargs="*", metavar="VARIANT", help="what to train; --list shows them")
-    parser.add_argument("--compare", nargs=2, metavar="VARIANT", help="record the difference of two that are trained")
-    parser.add_argument("--count", action="store_true", help="record what P-DAT-Bit quantises; trains nothing")
-    parser.add_argument(
-        "--store", metavar="FOLDER", help="store the networks of the first seed there, for bithep_lib.load"
-    )
-    parser.add_argument("--seeds", nargs="+", type=int, help="of the trainings (default: the scale's)")
-    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="scale, or any setting of it")
-    parser.add_argument("--list", action="store_true", help="list the variants")
-    options = parser.parse_args(arguments)
-    try:
-        if options.list:
-            print("\n".join(VARIANTS))
-            return 0
-        for name in (*options.variants, *(options.compare or ())):
-            if name not in VARIANTS:
-                raise ValueError(f"there is no variant {name!r}{did_you_mean(name, VARIANTS)}; --list shows them all")
-        run = study.setup("quark_gluon", **dict(map(_parameter, options.p)))
-        if options.count:
-            print(count(run))
-            return 0
-        campaign, seeds = Campaign(run), options.seeds or run.seeds
-        for seed in seeds:  # all variants of one seed first, so that there are pairs as early as can be
-            for name in options.variants:
-                if run.out_of_time(f"{name} with seed {seed}"):
-                    continue
-                outcome = campaign.train(name, seed)
-                if outcome is not None:
-                    print(campaign.record(name, seed, outcome), flush=True)
-        if options.store:
-            for name in options.variants:
-                print(campaign.store(name, seeds[0], Path(options.store)))
-        if options.compare:
-            print(campaign.compare(*options.compare, seeds))
-        for what in run.left_out:
-            print(f"left out: {what}", file=sys.stderr)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stopped:
-        print(stopped, file=sys.stderr)
-        return 130
-    return 0
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"-p {text}: write NAME=VALUE, for instance -p scale=smoke")
-    try:
-        return name, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return name, value
+    """The command line: see `bithep_lib.experiments.driver.main`."""
+    counting = (count, "record what P-DAT-Bit quantises; trains nothing")
+    return driver.main(Campaign, __doc__, arguments, {"count": counting})
 
 
 if __name__ == "__main__":
