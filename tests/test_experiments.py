@@ -12,7 +12,7 @@ from bithep_lib import BitLinear, study
 from bithep_lib.data import quark_gluon
 from bithep_lib.evaluate import tagging
 from bithep_lib.experiments import quark_gluon as experiments
-from bithep_lib.experiments.variants import VARIANTS
+from bithep_lib.experiments.variants import VARIANTS, bypass_attention
 from bithep_lib.quantize import count
 from bithep_lib.train import predict
 
@@ -83,6 +83,38 @@ def test_a_stored_network_is_the_trained_one(campaign, tmp_path):
     assert np.abs(logit - outcome.test_logit).max() < 0.02  # biases in 16 bits
 
 
+def test_training_sets_of_a_learning_curve_are_nested(tmp_path, monkeypatch):
+    """More training jets than the scale has come from jets it does not use; validation and test jets stay."""
+    monkeypatch.setattr(quark_gluon, "load", lambda source, n, load=quark_gluon.load: load("sample", n=n))
+    parts = [
+        experiments.Campaign(
+            study.setup("quark_gluon", scale="smoke", data="simulate", output_dir=tmp_path, n_train=n)
+        ).jets
+        for n in (120, 300, 500)
+    ]
+    assert [len(part["train"]) for part in parts] == [120, 300, 500]
+    fingerprints = [{part[name].fingerprint for part in parts} for name in ("valid", "test")]
+    assert [len(found) for found in fingerprints] == [1, 1]
+    for small, large in zip(parts[:-1], parts[1:], strict=True):
+        assert large["train"][: len(small["train"])].fingerprint == small["train"].fingerprint
+    rows = np.concatenate([parts[-1][name].constituents for name in ("train", "valid", "test")])
+    assert len(np.unique(rows.reshape(len(rows), -1), axis=0)) == len(rows)
+
+
+def test_attention_can_be_bypassed_and_brought_back():
+    jets = torch.from_numpy(quark_gluon.load("sample", n=8).constituents)
+    model, without = (VARIANTS[f"pdat/none{end} reduced"].build(1)[0].eval() for end in ("", " without attention"))
+    before = model(jets)
+    handles = bypass_attention(model)
+    assert torch.equal(model(jets), without(jets))
+    assert not torch.allclose(model(jets), before)
+    without(jets).sum().backward()
+    assert all(p.grad is None for name, p in without.named_parameters() if "attention" in name)
+    for handle in handles:
+        handle.remove()
+    assert torch.equal(model(jets), before)
+
+
 def test_frozen_bits_stay_as_they_were():
     model, report = VARIANTS["pdat/attention frozen"].build(1)
     for name, module in model.named_modules():
@@ -104,11 +136,18 @@ def test_every_variant_can_be_built_from_its_seed(name):
     assert not all(np.array_equal(a[key], c[key]) for key in a)
 
 
-@pytest.mark.parametrize("model", ["pdat", "pfn"])
-def test_equal_bytes_are_equal(model):
+@pytest.mark.parametrize(
+    ("bits", "small"),
+    [
+        ("pdat/attention", "pdat/none equal bytes"),
+        ("pdat/attention reduced", "pdat/none equal bytes reduced"),
+        ("pfn/all", "pfn/none equal bytes"),
+    ],
+)
+def test_equal_bytes_are_equal(bits, small):
     """The smaller float network takes the bytes of the ternary one (2-bit codes), within 10 %."""
-    bits = VARIANTS["pdat/attention" if model == "pdat" else "pfn/all"].build(1)[1].bytes.two_bit
-    assert VARIANTS[f"{model}/none equal bytes"].build(1)[1].bytes.float32 == pytest.approx(bits, rel=0.1)
+    size = VARIANTS[bits].build(1)[1].bytes.two_bit
+    assert VARIANTS[small].build(1)[1].bytes.float32 == pytest.approx(size, rel=0.1)
 
 
 @pytest.mark.parametrize(

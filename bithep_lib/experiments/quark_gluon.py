@@ -7,6 +7,9 @@ written at once. All trainings see the same jets in the same split (drawn with t
 variants can be compared jet by jet:
 
     python -m bithep_lib.experiments.quark_gluon --compare pdat/none pdat/attention --seeds 1 2 3 4 5 -p scale=laptop
+
+A learning curve is made with other values of ``-p n_train=N``: of simulated and of public jets every training set
+contains the smaller ones, and the validation and test jets are the same.
 """
 
 from __future__ import annotations
@@ -54,10 +57,16 @@ class Campaign(driver.Campaign):
     chapter, variants, outcome = "quark_gluon", VARIANTS, Outcome
 
     def __init__(self, run: study.Run) -> None:
-        sizes = run.n_train, run.n_valid, run.n_test
-        jets = quark_gluon.load(run.data, n=sum(sizes))
+        n_train = run.n_train
+        if run.data in ("simulate", "public"):  # there are plenty: the split is that of the scale's number of jets
+            n_train = study.SCALES["quark_gluon"][run.scale].n_train
+        sizes = n_train, run.n_valid, run.n_test
+        jets = quark_gluon.load(run.data, n=sum(sizes) + max(0, run.n_train - n_train))
         super().__init__(run, jets.fingerprint)
-        self.jets = dict(zip(("train", "valid", "test"), quark_gluon.split(jets, sizes, seed=run.seed), strict=True))
+        train, valid, test = quark_gluon.split(jets[: sum(sizes)], sizes, seed=run.seed)
+        if run.n_train > n_train:
+            train = quark_gluon.concatenate((train, jets[sum(sizes) :]), source=jets.source)
+        self.jets = {"train": train[: run.n_train], "valid": valid, "test": test}
 
     def judge(self, model: nn.Module, data: dict[str, tuple[Tensor, ...]]) -> dict[str, NDArray]:
         """Logits and labels of the jets that were not trained on."""

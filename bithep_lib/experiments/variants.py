@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from bithep_lib.bitlinear import QuantSpec
 from bithep_lib.data import quark_gluon
@@ -16,7 +17,7 @@ from bithep_lib.models import PDAT, ParticleFlowNetwork
 from bithep_lib.quantize import QuantReport
 
 REDUCED = {"embed": 32, "heads": 4, "neighbours": (10, 10), "max_constituents": 40}
-"""A P-DAT that trains in the minutes of scale ``book``."""
+"""A P-DAT that trains in minutes: for the dense scans, and live on a page."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Variant:
     """One way to build and train a tagger.
 
     Attributes:
-        model: ``"pdat"`` or ``"pfn"``.
+        model: ``"pdat"``, ``"pfn"``, or ``"pdat without attention"``, whose attention blocks hand on what they get.
         strategy: which layers become bits.
         spec: into which bits.
         sizes: further arguments of the model.
@@ -49,10 +50,26 @@ class Variant:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             model, report = make(self.strategy, spec=self.spec, example=example, **self.sizes)
+        if self.model == "pdat without attention":
+            bypass_attention(model)
         if self.frozen:
             for layer in report.quantized:
                 model.get_submodule(layer.name).requires_grad_(False)
         return model, report
+
+
+def bypass_attention(model: PDAT) -> list[RemovableHandle]:
+    """Let the attention blocks of a P-DAT hand on their input unchanged.
+
+    They stay where they are, so that a network can be asked what its attention does for it; ``remove()`` of the handles
+    brings them back.
+    """
+    blocks = (*model.particle_attention, *model.channel_attention)
+    return [block.register_forward_hook(_unchanged) for block in blocks]
+
+
+def _unchanged(block: nn.Module, inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return inputs[0], outputs[1]  # the particles as they came; the attention weights, which nobody uses
 
 
 def _grid(model: str, strategy: str) -> dict[str, Variant]:
@@ -70,26 +87,41 @@ def _faulty(*faults: str) -> Variant:
     return Variant("pdat", sizes={"faults": faults})
 
 
-VARIANTS: dict[str, Variant] = (
+_PDAT: dict[str, Variant] = (
     {f"pdat/{strategy}": Variant("pdat", strategy) for strategy in PDAT.strategies}
-    | {f"pfn/{strategy}": Variant("pfn", strategy) for strategy in ParticleFlowNetwork.strategies}
     | _grid("pdat", "attention")
-    | _grid("pfn", "all")
     | {
         "pdat/attention frozen": Variant("pdat", "attention", frozen=True),
         "pdat/attention after training": Variant("pdat", "attention", after="pdat/none"),
         "pdat/none equal bytes": Variant("pdat", sizes={"embed": 56}),
         "pdat/none shuffled labels": Variant("pdat", shuffled=True),
+        "pdat/none without attention": Variant("pdat without attention"),
+        "pdat/none double softmax": _faulty("double_softmax"),
+        "pdat/none no mask": _faulty("no_mask"),
+        "pdat/none wrong phi": _faulty("wrong_phi"),
+    }
+)
+
+
+def _reduced(variant: Variant) -> Variant:
+    after = variant.after and f"{variant.after} reduced"
+    return replace(variant, sizes={**variant.sizes, **REDUCED}, after=after)
+
+
+VARIANTS: dict[str, Variant] = (
+    _PDAT
+    | {f"{name} reduced": _reduced(variant) for name, variant in _PDAT.items()}
+    | {"pdat/none equal bytes reduced": Variant("pdat", sizes=REDUCED | {"embed": 28})}
+    | {
+        "pdat/none as published": Variant("pdat", sizes={"as_published": True}),
+        "pdat/attention as published": Variant("pdat", "attention", sizes={"as_published": True}),
+    }
+    | {f"pfn/{strategy}": Variant("pfn", strategy) for strategy in ParticleFlowNetwork.strategies}
+    | _grid("pfn", "all")
+    | {
         "pfn/hidden frozen": Variant("pfn", "hidden", frozen=True),
         "pfn/all after training": Variant("pfn", "all", after="pfn/none"),
         "pfn/none equal bytes": Variant("pfn", sizes={"phi_sizes": (17, 17, 17), "f_sizes": (17, 17)}),
         "pfn/none shuffled labels": Variant("pfn", shuffled=True),
-        "pdat/none double softmax": _faulty("double_softmax"),
-        "pdat/none no mask": _faulty("no_mask"),
-        "pdat/none wrong phi": _faulty("wrong_phi"),
-        "pdat/none as published": Variant("pdat", sizes={"as_published": True}),
-        "pdat/attention as published": Variant("pdat", "attention", sizes={"as_published": True}),
-        "pdat/none reduced": Variant("pdat", sizes=REDUCED),
-        "pdat/attention reduced": Variant("pdat", "attention", sizes=REDUCED),
     }
 )

@@ -13,7 +13,7 @@
 from bithep_lib.data.quark_gluon.checks import DataError
 from bithep_lib.data.quark_gluon.closure import PUBLISHED, closure
 from bithep_lib.data.quark_gluon.files import SAMPLE, event_counts, load, read
-from bithep_lib.data.quark_gluon.jets import Jets, split
+from bithep_lib.data.quark_gluon.jets import Jets, concatenate, split
 from bithep_lib.data.quark_gluon.kinematics import jet_momentum, relative, wrap_phi
 from bithep_lib.data.quark_gluon.layout import COLUMNS, GLUON, QUARK, TRUTH
 from bithep_lib.data.quark_gluon.observables import FEATURES, OBSERVABLES, features, observables
@@ -34,6 +34,7 @@ __all__ = [
     "Jets",
     "charge",
     "closure",
+    "concatenate",
     "event_counts",
     "features",
     "jet_momentum",
