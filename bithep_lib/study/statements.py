@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 from bithep_lib import paper
+from bithep_lib.study import statements_smeft
 from bithep_lib.study.settings import SCALES, QuarkGluon
 from bithep_lib.study.verdicts import AtMost, Claim, Difference, Exact
 
@@ -181,6 +182,7 @@ CLAIMS: tuple[Claim, ...] = (
         rule=AtMost(_range_of_taggers()),
         effect=_visible(_auc_error, _seeds_error("AUC")),
     ),
+    *statements_smeft.CLAIMS,
 )
 
 
