@@ -5,9 +5,6 @@ array, FastJet clusters the batch, and the selection is vectorised. Two vetoes t
 wanted jet before the expensive part (soft showers, multiparton interactions, hadronisation) is simulated.
 """
 
-import contextlib
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import awkward as ak
@@ -18,6 +15,7 @@ import vector
 
 from bithep_lib.data.quark_gluon.layout import WIDTH
 from bithep_lib.simulate.jets import JetProcess
+from bithep_lib.simulate.pythia import make_pythia, silent_stdout
 
 __all__ = ["Counters", "leading_jets", "simulate"]
 
@@ -103,9 +101,9 @@ def simulate(process: JetProcess, kind: str, n: int, seed: int) -> tuple[np.ndar
     counters = Counters()
     # Pythia keeps a bare pointer to the hook: it must live as long as the generator.
     hook = EarlyVeto(process, counters)
-    pythia = _pythia(process.settings(kind, seed), hook)
+    pythia = make_pythia(process.settings(kind, seed), hook)
     sample = _Sample()
-    with _silent_stdout():
+    with silent_stdout():
         while counters.accepted < n:
             # About 0.46 of the simulated events give a jet: small requests take small batches.
             events = min(BATCH, 10 + 3 * (n - counters.accepted))
@@ -171,17 +169,6 @@ def leading_jets(batch: ak.Array, process: JetProcess) -> tuple[ak.Array, dict[s
     return particles, {key: ak.to_numpy(column) for key, column in truth.items()}
 
 
-def _pythia(settings: list[str], hook: EarlyVeto) -> "pythia8mc.Pythia":
-    pythia = pythia8mc.Pythia("", False)
-    for setting in settings:
-        if not pythia.readString(setting):
-            raise ValueError(f"Pythia does not know the setting {setting!r}")
-    pythia.setUserHooksPtr(hook)
-    if not pythia.init():
-        raise RuntimeError(f"Pythia could not be initialised with {settings}")
-    return pythia
-
-
 def _rapidity(energy: ak.Array, pz: ak.Array, transverse_mass: ak.Array | None = None) -> ak.Array:
     """y = asinh(pz / mT): no cancellation at large rapidity, unlike log((E + pz) / (E - pz)) / 2."""
     if transverse_mass is None:
@@ -198,16 +185,3 @@ def _padded(particles: ak.Array) -> np.ndarray:
     width = max(WIDTH, int(ak.max(ak.num(particles))))
     columns = [ak.to_numpy(ak.fill_none(ak.pad_none(particles[name], width), 0)) for name in ak.fields(particles)]
     return np.stack(columns, axis=-1).astype(np.float32)
-
-
-@contextlib.contextmanager
-def _silent_stdout() -> Iterator[None]:
-    """Send C++ prints (FastJet's banner) to nowhere: they bypass ``sys.stdout`` and would land in notebooks."""
-    kept = os.dup(1)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bithep_lib.data.errors import DataError
 from bithep_lib.data.quark_gluon.jets import Jets
 from bithep_lib.data.quark_gluon.kinematics import jet_momentum, relative
 from bithep_lib.data.quark_gluon.layout import COLUMNS, GLUON, QUARK, TRUTH
@@ -25,10 +26,6 @@ POSSIBLE_RAPIDITY = 5.5
 FARTHEST = 1.5  # anti-kT particles of R = 0.4 reach a bit beyond R, never this far; those of large-R jets neither
 MULTIPLICITY_GAP = 19.8  # gluon - quark, published (see closure.py)
 ENOUGH = 200  # jets of each class for a statement about means: the gap is then 13 standard errors
-
-
-class DataError(ValueError):
-    """A data file that cannot be used as it is."""
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], file: str, ordered: bool = False) -> None:
