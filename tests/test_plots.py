@@ -13,6 +13,7 @@ from torch import nn
 from bithep_lib import BitLinear, plots
 from bithep_lib.data import quark_gluon
 from bithep_lib.evaluate import calibration, resampling, tagging
+from bithep_lib.evaluate.extrapolation import extrapolate
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +132,39 @@ def test_the_figures_of_the_layer_draw_what_the_layer_computed():
     grid = pd.DataFrame({"weights": ["float", "binary"], "activations": ["float", "8 bit"], "error": [1.0, 2.0]})
     assert plots.layer.cost_grid(grid, "error", "rms error").axes[0].get_ylabel() == "rms error"
     assert plots.layer.error_against_bits([2, 3], {"x": [0.1, 0.05]}).axes[0].get_yscale() == "log"
+
+
+def test_learning_curves_show_every_training_and_the_band():
+    n = np.array([1000, 2000, 4000, 8000, 16_000])
+    auc = 0.9 - 0.5 * n**-0.4
+    points = pd.DataFrame({"n_train": np.repeat(n, 2), "value": np.repeat(auc, 2) + np.tile([-1e-3, 1e-3], 5)})
+    band = extrapolate(n, auc, np.full(5, 1e-3), [1000, 1e5])
+    figure = plots.tagging.learning_curves(
+        {"float": points, "bits": points}, {"float": band}, ylabel="AUC", published={"paper": (1.6e6, 0.91)}
+    )
+    assert_labelled(figure)
+    (ax,) = figure.axes
+    assert ax.lines[0].get_ydata() == pytest.approx(points["value"])
+    for line, curve in zip(ax.lines[1:4], band.curves.values(), strict=True):
+        assert line.get_ydata() == pytest.approx(curve)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["float", "bits", "paper"]
+    assert ax.lines[-1].get_xdata() == [1.6e6]
+
+
+def test_calibration_panels_are_titled():
+    curve = calibration.calibration_curve([0, 1, 1], [0.1, 0.52, 0.54])
+    left, right = plots.tagging.calibration({"a": curve}, on_validation={"b": curve}).axes
+    assert (left.get_title(), right.get_title()) == ("", "on validation")
+
+
+def test_the_figures_of_pdat_show_what_they_got():
+    figure = plots.pdat.network({"parameters": 0.627, "multiply-adds": 0.063})
+    figure.canvas.draw()
+    bars = figure.axes[1].patches
+    assert [bar.get_width() for bar in bars] == pytest.approx([0.627, 0.063, 0.373, 0.937])
+    assert "6.3 % in bits" in [text.get_text() for text in figure.axes[1].texts]
+    even, own = np.full((4, 4), 0.25), np.eye(5)
+    figure = plots.pdat.attention_maps({"float": {"quark": even, "gluon": own}, "bits": {"gluon": own, "quark": even}})
+    assert_labelled(figure)
+    for ax, weights in zip(figure.axes[:4], (even, own, even, own), strict=True):
+        assert np.allclose(ax.images[0].get_array(), len(weights) * weights)

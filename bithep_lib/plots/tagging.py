@@ -1,4 +1,4 @@
-"""Figures of taggers: ROC curves, scores, calibration (Figure 2 of arXiv:2504.03387) and paired differences."""
+"""Figures of taggers: ROC curves, scores, calibration (Figure 2 of arXiv:2504.03387), differences, learning curves."""
 
 from collections.abc import Mapping
 
@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from bithep_lib.evaluate.calibration import CalibrationCurve
+from bithep_lib.evaluate.extrapolation import Extrapolation
 from bithep_lib.evaluate.resampling import Estimate
 from bithep_lib.evaluate.tagging import MIN_BACKGROUND, roc
 from bithep_lib.plots.style import GLUON, OKABE_ITO, QUARK, line_styles, new_figure, ratio_figure
@@ -69,18 +70,26 @@ def score_histograms(labels: ArrayLike, probabilities: Mapping[str, ArrayLike], 
     return fig
 
 
-def calibration(curves: Mapping[str, CalibrationCurve]) -> Figure:
-    """Fraction of quarks against mean prediction, in the layout of Figure 2: diagonal dashed, a band for the error."""
-    with new_figure(figsize=(4.6, 4.4)) as (fig, ax):
-        ax.plot([0, 1], [0, 1], "--", color=OKABE_ITO["grey"], linewidth=1, label="perfect calibration")
-        for (name, curve), line in zip(curves.items(), line_styles(len(curves)), strict=True):
-            filled = ~np.isnan(curve.fraction)
-            x, y, error = (values[filled] for values in (curve.prediction, curve.fraction, curve.error))
-            ax.plot(x, y, marker=".", label=name, **line)
-            ax.fill_between(x, y - error, y + error, color=line["color"], alpha=0.25, linewidth=0)
-        ax.set(xlabel="Mean predicted probability", ylabel="Fraction of positives", xlim=(0, 1), ylim=(0, 1))
-        ax.set_aspect("equal")
-        ax.legend(loc="upper left")
+def calibration(curves: Mapping[str, CalibrationCurve], **more: Mapping[str, CalibrationCurve]) -> Figure:
+    """Fraction of quarks against mean prediction, in the layout of Figure 2: diagonal dashed, a band for the error.
+
+    Args:
+        curves: by the name of the tagger.
+        **more: further panels to the right of it, their title (``_`` for a space) to the curves.
+    """
+    panels = {"": curves} | {title.replace("_", " "): drawn for title, drawn in more.items()}
+    size = (4.6, 4.4) if len(panels) == 1 else (3.9 * len(panels), 4.2)
+    with new_figure(1, len(panels), figsize=size, sharey=True, squeeze=False) as (fig, axes):
+        for ax, (title, drawn) in zip(axes[0], panels.items(), strict=True):
+            ax.plot([0, 1], [0, 1], "--", color=OKABE_ITO["grey"], linewidth=1, label="perfect calibration")
+            for (name, curve), line in zip(drawn.items(), line_styles(len(drawn)), strict=True):
+                filled = ~np.isnan(curve.fraction)
+                x, y, error = (values[filled] for values in (curve.prediction, curve.fraction, curve.error))
+                ax.plot(x, y, marker=".", label=name, **line)
+                ax.fill_between(x, y - error, y + error, color=line["color"], alpha=0.25, linewidth=0)
+            ax.set(xlabel="Mean predicted probability", xlim=(0, 1), ylim=(0, 1), title=title, aspect="equal")
+        axes[0, 0].set_ylabel("Fraction of positives")
+        axes[0, 0].legend(loc="upper left")
     return fig
 
 
@@ -123,4 +132,37 @@ def training_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set(xlabel="epoch", ylabel="cross entropy")
         ax.legend()
+    return fig
+
+
+def learning_curves(
+    points: Mapping[str, pd.DataFrame],
+    bands: Mapping[str, Extrapolation],
+    *,
+    ylabel: str,
+    published: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """A metric against the number of training jets, and its extrapolation.
+
+    Args:
+        points: for each tagger single trainings, with columns ``n_train`` and ``value``.
+        bands: for some of them the extrapolation; each of its forms is a thin line in the band.
+        ylabel: the metric.
+        published: name to (number of jets, value), drawn as stars.
+    """
+    with new_figure(figsize=(6.6, 4.2)) as (fig, ax):
+        for (name, found), line in zip(points.items(), line_styles(len(points)), strict=True):
+            ax.plot(found["n_train"], found["value"], "o", mfc="none", ms=5, color=line["color"])
+            mean = found.groupby("n_train")["value"].mean()
+            if name not in bands:
+                ax.plot(mean.index, mean, label=name, **line)
+                continue
+            band = bands[name]
+            ax.fill_between(band.n_train, band.low, band.high, color=line["color"], alpha=0.2, linewidth=0)
+            for number, curve in enumerate(band.curves.values()):
+                ax.plot(band.n_train, curve, linewidth=1, label=name if number == 0 else None, **line)
+        for (name, (n, value)), marker in zip((published or {}).items(), "*PXD", strict=False):
+            ax.plot(n, value, marker, ms=9, color=OKABE_ITO["black"], label=name, linestyle="none")
+        ax.set(xscale="log", xlabel="jets to train on", ylabel=ylabel)
+        ax.legend(loc="lower right")
     return fig
