@@ -10,7 +10,7 @@ SPLINES = {"rational_quadratic": 29, "cubic": 22}
 
 def draw(name: str, *, seed: int, spread: float, bound: float = 5.0, rows: int = 200, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
-    theta = spread * torch.randn(rows, 7, SPLINES[name], generator=generator, dtype=dtype)
+    theta = spread * torch.randn(rows, SPLINES[name], 7, generator=generator, dtype=dtype)
     x = bound * (2.4 * torch.rand(rows, 7, generator=generator, dtype=dtype) - 1.2)
     x[0], x[1], x[2] = bound, -bound, 0.0
     return x, theta
@@ -38,9 +38,9 @@ def test_maps_back_and_knows_its_slope(name, seed, spread):
 
 @pytest.mark.parametrize("name", SPLINES)
 def test_is_increasing_on_the_interval_and_the_identity_outside(name):
-    theta = 2 * torch.randn(1, SPLINES[name], generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    theta = 2 * torch.randn(SPLINES[name], 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     x = torch.linspace(-6, 6, 2001, dtype=torch.float64)[:, None]
-    y, log_slope = getattr(splines, name)(x, theta.expand(2001, 1, -1), bound=5.0)
+    y, log_slope = getattr(splines, name)(x, theta.expand(2001, -1, -1), bound=5.0)
     assert (y.diff(dim=0) > 0).all()
     outside = x.abs() > 5
     assert torch.equal(y[outside], x[outside])
@@ -50,14 +50,14 @@ def test_is_increasing_on_the_interval_and_the_identity_outside(name):
 def test_untrained_splines_are_nearly_the_identity():
     """With zeros from the network: inner slopes 1e-3 + ln 2 and ends 1, or ends 1.5 for the cubic."""
     x = torch.linspace(-5, 5, 10_001, dtype=torch.float64)
-    y, log_slope = splines.rational_quadratic(x, torch.zeros(10_001, 29, dtype=torch.float64), bound=5.0)
+    y, log_slope = splines.rational_quadratic(x, torch.zeros(29, 10_001, dtype=torch.float64), bound=5.0)
     knots = torch.arange(-4, 5)
     inner = [int((x - k).abs().argmin()) for k in knots]
     torch.testing.assert_close(
         log_slope[inner].exp(), torch.full((9,), 0.694147, dtype=torch.float64), atol=1e-6, rtol=0
     )
     assert log_slope[[0, -1]].exp().tolist() == pytest.approx([1.0, 1.0])
-    y, log_slope = splines.cubic(x, torch.zeros(10_001, 22, dtype=torch.float64), bound=5.0)
+    y, log_slope = splines.cubic(x, torch.zeros(22, 10_001, dtype=torch.float64), bound=5.0)
     assert log_slope[[0, -1]].exp().tolist() == pytest.approx([1.5, 1.5], abs=1e-3)
     assert y[5000].item() == pytest.approx(0, abs=1e-12)
 
@@ -81,7 +81,7 @@ def test_rational_quadratic_worked_number():
     softmax_quarter = torch.log(torch.tensor([0.25, 0.75], dtype=torch.float64))
     inner = torch.log(torch.expm1(torch.tensor([1 - 1e-3], dtype=torch.float64)))
     theta = torch.cat([softmax_quarter, torch.zeros(2, dtype=torch.float64), inner])
-    y, _ = splines.rational_quadratic(torch.tensor(-0.75, dtype=torch.float64), theta, bound=1.0)
+    y, _ = splines.rational_quadratic(torch.tensor([-0.75], dtype=torch.float64), theta[:, None], bound=1.0)
     # width 2 (1e-3 + 0.998 / 4) = 0.501, height 1, s = 1/0.501, xi = 0.25 / 0.501, delta = 1 at both ends
     width = 2 * (1e-3 + 0.998 / 4)
     s, xi = 1 / width, 0.25 / width

@@ -184,7 +184,7 @@ class CouplingBlock(nn.Module):
         return x, log_det
 
     def _bend(self, fixed: Tensor, bent: Tensor, condition: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        theta = self.network(fixed, condition).view(*bent.shape, -1)
+        theta = self.network(fixed, condition).view(len(bent), -1, bent.shape[1])
         mapped, log_slope = self.spline(bent, theta, bound=self.bound, inverse=inverse)
         if self.tails == "sample":
             inside = (bent.abs() <= self.bound).all(1, keepdim=True)

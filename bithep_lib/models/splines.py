@@ -8,9 +8,12 @@ Both return the mapped values and the *elementwise* logarithm of the derivative,
 :math:`[-B, B]`. No finite input gives a NaN. In float32 a bin may be as steep as 1e3, so round trips are exact to
 about 1e-3 in the worst bin; tests use float64.
 
+Parameters lie along the axis *before* the values, (..., P, D) for values (..., D): every step is then one operation on
+rows of D neighbours in memory, several times faster than on D short rows of bins.
+
 Example:
 
-    >>> x, theta = torch.linspace(-4, 4, 9, dtype=torch.float64), torch.randn(9, 14, dtype=torch.float64)
+    >>> x, theta = torch.linspace(-4, 4, 9, dtype=torch.float64), torch.randn(14, 9, dtype=torch.float64)
     >>> y, log_slope = rational_quadratic(x, theta, bound=3.0)
     >>> torch.allclose(rational_quadratic(y, theta, bound=3.0, inverse=True)[0], x)
     True
@@ -19,6 +22,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,23 +46,22 @@ def rational_quadratic(x: Tensor, theta: Tensor, *, bound: float, inverse: bool 
                                         {s + (\delta_k + \delta_{k+1} - 2 s)\, \xi (1 - \xi)} .
 
     Args:
-        x: (...,) values.
-        theta: (..., 3K - 1) parameters: K widths, K heights (softmax) and K - 1 inner slopes (softplus).
+        x: (..., D) values.
+        theta: (..., 3K - 1, D) parameters: K widths, K heights (softmax) and K - 1 inner slopes (softplus).
         bound: B, half the interval.
         inverse: map back.
 
     Returns:
-        The mapped values and the logarithms of the derivatives, both (...,).
+        The mapped values and the logarithms of the derivatives, both (..., D).
     """
-    bins = (theta.shape[-1] + 1) // 3
-    widths, heights, slopes = theta.split([bins, bins, bins - 1], dim=-1)
-    widths, heights = _fractions(widths) * 2 * bound, _fractions(heights) * 2 * bound
-    slopes = F.pad(MIN_SLOPE + F.softplus(slopes), (1, 1), value=1.0)
-    left, bottom = _knots(widths, bound), _knots(heights, bound)
-
+    bins = (theta.shape[-2] + 1) // 3
+    widths, heights, slopes = theta.split([bins, bins, bins - 1], dim=-2)
+    widths, heights = _bins(widths, bound), _bins(heights, bound)
     clamped = x.clamp(-bound, bound)
-    bin_ = _find(bottom if inverse else left, clamped)
-    x0, dx, y0, dy = (_pick(values, bin_) for values in (left, widths, bottom, heights))
+    bin_ = (heights if inverse else widths).find(clamped)
+    x0, dx = widths.pick(bin_)
+    y0, dy = heights.pick(bin_)
+    slopes = F.pad(MIN_SLOPE + F.softplus(slopes), (0, 0, 1, 1), value=1.0)
     d0, d1 = _pick(slopes, bin_), _pick(slopes, bin_ + 1)
     slope = dy / dx
     curvature = d0 + d1 - 2 * slope
@@ -94,24 +97,22 @@ def cubic(x: Tensor, theta: Tensor, *, bound: float, inverse: bool = False) -> t
     exact gradient.
 
     Args:
-        x: (...,) values.
-        theta: (..., 2K + 2) parameters: K widths, K heights (softmax), left and right slope (sigmoid).
+        x: (..., D) values.
+        theta: (..., 2K + 2, D) parameters: K widths, K heights (softmax), left and right slope (sigmoid).
         bound: B, half the interval.
         inverse: map back.
 
     Returns:
-        The mapped values and the logarithms of the derivatives, both (...,).
+        The mapped values and the logarithms of the derivatives, both (..., D).
     """
-    bins = theta.shape[-1] // 2 - 1
-    widths, heights, ends = theta.split([bins, bins, 2], dim=-1)
-    widths, heights = _fractions(widths), _fractions(heights)
-    slopes = _steffen(widths, heights, ends)
-    left, bottom = _knots(widths * 2 * bound, bound), _knots(heights * 2 * bound, bound)
-    widths, heights = widths * 2 * bound, heights * 2 * bound
-
+    bins = theta.shape[-2] // 2 - 1
+    widths, heights, ends = theta.split([bins, bins, 2], dim=-2)
+    widths, heights = _bins(widths, bound), _bins(heights, bound)
+    slopes = _steffen(widths.sizes, heights.sizes, ends)
     clamped = x.clamp(-bound, bound)
-    bin_ = _find(bottom if inverse else left, clamped)
-    x0, w, y0, h = (_pick(values, bin_) for values in (left, widths, bottom, heights))
+    bin_ = (heights if inverse else widths).find(clamped)
+    x0, w = widths.pick(bin_)
+    y0, h = heights.pick(bin_)
     d0, d1 = _pick(slopes, bin_), _pick(slopes, bin_ + 1)
     s = h / w
     # With t = xi / w in [0, 1]: y - y_k = ((A t + B) t + C) t, which needs no division by w^2.
@@ -137,32 +138,43 @@ def _with_tails(x: Tensor, y: Tensor, log_slope: Tensor, bound: float) -> tuple[
     return torch.where(inside, y.clamp(-bound, bound), x), torch.where(inside, log_slope, 0.0)
 
 
-def _fractions(logits: Tensor) -> Tensor:
-    """Positive parts of 1, none below `MIN_FRACTION`."""
-    return MIN_FRACTION + (1 - MIN_FRACTION * logits.shape[-1]) * logits.softmax(-1)
+class _Bins(NamedTuple):
+    """Bins that fill [-B, B]."""
+
+    sizes: Tensor
+    """(..., K, D)"""
+    starts: Tensor
+    """(..., K, D) left ends."""
+
+    def find(self, x: Tensor) -> Tensor:
+        """Number of the bin that holds x: how many of the others do not start above it."""
+        return (self.starts[..., 1:, :] <= x.unsqueeze(-2)).sum(-2)
+
+    def pick(self, bin_: Tensor) -> tuple[Tensor, Tensor]:
+        """Left end and size of these bins."""
+        return _pick(self.starts, bin_), _pick(self.sizes, bin_)
 
 
-def _knots(steps: Tensor, bound: float) -> Tensor:
-    """Left ends (..., K) of bins of the widths `steps` (..., K) that fill [-bound, bound]."""
-    return F.pad(steps[..., :-1].cumsum(-1), (1, 0)) - bound
-
-
-def _find(left: Tensor, x: Tensor) -> Tensor:
-    """Index of the bin that holds `x`: how many of the inner knots are not above it."""
-    return (left[..., 1:] <= x.unsqueeze(-1)).sum(-1)
+def _bins(logits: Tensor, bound: float) -> _Bins:
+    """Bins with softmax(logits) as sizes, none below `MIN_FRACTION` of the interval."""
+    rise = (logits - logits.detach().amax(-2, keepdim=True)).exp()
+    scale = (1 - MIN_FRACTION * logits.shape[-2]) / rise.sum(-2, keepdim=True)
+    sizes = 2 * bound * (MIN_FRACTION + scale * rise)
+    starts = F.pad(sizes[..., :-1, :].cumsum(-2), (0, 0, 1, 0)) - bound
+    return _Bins(sizes, starts)
 
 
 def _pick(values: Tensor, bin_: Tensor) -> Tensor:
-    return values.gather(-1, bin_.unsqueeze(-1)).squeeze(-1)
+    return values.gather(-2, bin_.unsqueeze(-2)).squeeze(-2)
 
 
 def _steffen(widths: Tensor, heights: Tensor, ends: Tensor) -> Tensor:
     """Slopes at the K + 1 knots with which the cubic is increasing in every bin."""
     s = heights / widths
-    s0, s1, w0, w1 = s[..., :-1], s[..., 1:], widths[..., :-1], widths[..., 1:]
+    s0, s1, w0, w1 = s[..., :-1, :], s[..., 1:, :], widths[..., :-1, :], widths[..., 1:, :]
     inner = 2 * torch.minimum(torch.minimum(s0, s1), 0.5 * (w1 * s0 + w0 * s1) / (w0 + w1))
-    outer = MIN_SLOPE + ends.sigmoid() * (3 * s[..., [0, -1]] - 2 * MIN_SLOPE)
-    return torch.cat([outer[..., :1], inner, outer[..., 1:]], dim=-1)
+    outer = MIN_SLOPE + ends.sigmoid() * (3 * s[..., [0, -1], :] - 2 * MIN_SLOPE)
+    return torch.cat([outer[..., :1, :], inner, outer[..., 1:, :]], dim=-2)
 
 
 def _solve(a: Tensor, b: Tensor, c: Tensor, h: Tensor, rise: Tensor, steps: int = 60) -> Tensor:
