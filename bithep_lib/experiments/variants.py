@@ -99,6 +99,8 @@ _PDAT: dict[str, Variant] = (
         "pdat/none double softmax": _faulty("double_softmax"),
         "pdat/none no mask": _faulty("no_mask"),
         "pdat/none wrong phi": _faulty("wrong_phi"),
+        "pdat/none as published": Variant("pdat", sizes={"as_published": True}),
+        "pdat/attention as published": Variant("pdat", "attention", sizes={"as_published": True}),
     }
 )
 
@@ -112,10 +114,6 @@ VARIANTS: dict[str, Variant] = (
     _PDAT
     | {f"{name} reduced": _reduced(variant) for name, variant in _PDAT.items()}
     | {"pdat/none equal bytes reduced": Variant("pdat", sizes=REDUCED | {"embed": 28})}
-    | {
-        "pdat/none as published": Variant("pdat", sizes={"as_published": True}),
-        "pdat/attention as published": Variant("pdat", "attention", sizes={"as_published": True}),
-    }
     | {f"pfn/{strategy}": Variant("pfn", strategy) for strategy in ParticleFlowNetwork.strategies}
     | _grid("pfn", "all")
     | {
