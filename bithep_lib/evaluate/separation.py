@@ -16,7 +16,7 @@ published tables (0.4e-3 for 100 bins and 121 000 showers), and it is much large
 number here stands beside its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,15 +44,15 @@ GROUPS = (
 
 ENERGY_EDGES, CELL_EDGES = 40, 50
 _OUTER = (12, 13, 14)  # hadronic layers of ds1, with wider bins
-_SYMBOLS = {
-    "E layer": ("energy", "E", "MeV"),
-    "EC eta": ("eta", r"\langle\eta\rangle", "mm"),
-    "EC phi": ("phi", r"\langle\phi\rangle", "mm"),
-    "EC r": ("r", r"\langle r\rangle", "mm"),
-    "EC eta std": ("eta_width", r"\sigma_\eta", "mm"),
-    "EC phi std": ("phi_width", r"\sigma_\phi", "mm"),
-    "EC r std": ("r_width", r"\sigma_r", "mm"),
-    "sparsity": ("sparsity", r"\mathrm{sparsity}", ""),
+_LABELS = {
+    "E layer": ("energy", "$E_{{{}}}$ [MeV]"),
+    "EC eta": ("eta", r"$\langle\eta\rangle_{{{}}}$ [mm]"),
+    "EC phi": ("phi", r"$\langle\phi\rangle_{{{}}}$ [mm]"),
+    "EC r": ("r", r"$\langle r\rangle_{{{}}}$ [mm]"),
+    "EC eta std": ("eta_width", r"$\sigma_{{\eta,{}}}$ [mm]"),
+    "EC phi std": ("phi_width", r"$\sigma_{{\phi,{}}}$ [mm]"),
+    "EC r std": ("r_width", r"$\sigma_{{r,{}}}$ [mm]"),
+    "sparsity": ("sparsity", "sparsity of layer {}"),
 }
 _ANGULAR = ("EC eta", "EC phi", "EC eta std", "EC phi std")
 
@@ -128,7 +128,9 @@ def separation_power(reference: np.ndarray, generated: np.ndarray) -> float:
     return float(0.5 * np.sum(np.square(h - g)[both > 0] / both[both > 0]))
 
 
-def compare(generated: Showers, reference: Showers, *, groups: Iterable[str] = GROUPS) -> list[Comparison]:
+def compare(
+    generated: Showers, reference: Showers, *, groups: Iterable[str] = GROUPS, layers: Iterable[int] | None = None
+) -> list[Comparison]:
     """The challenge's histograms of two samples, with its bins: layers in order within each group.
 
     Voxels below the read-out threshold are set to zero in both. For ds1, "E total" is followed by a histogram for each
@@ -136,9 +138,10 @@ def compare(generated: Showers, reference: Showers, *, groups: Iterable[str] = G
 
     Args:
         groups: some of :data:`GROUPS`.
+        layers: numbers of layers in the challenge; None for all.
 
     Raises:
-        ValueError: an unknown group, an empty sample, or samples of different data sets.
+        ValueError: an unknown group or layer, an empty sample, or samples of different data sets.
     """
     groups = tuple(groups)
     if unknown := [group for group in groups if group not in GROUPS]:
@@ -147,6 +150,10 @@ def compare(generated: Showers, reference: Showers, *, groups: Iterable[str] = G
         raise ValueError(f"showers of one data set are needed, got {generated.dataset} and {reference.dataset}")
     if not len(generated) or not len(reference):
         raise ValueError(f"no showers to compare: {len(generated)} generated, {len(reference)} of the reference")
+    one = reference.geometry
+    layers = [layer.id for layer in one.layers] if layers is None else list(layers)
+    for layer in layers:
+        one.position(layer)  # refuses unknown ones
     pair = features(reference), features(generated)
     found = []
     for group in groups:
@@ -155,7 +162,7 @@ def compare(generated: Showers, reference: Showers, *, groups: Iterable[str] = G
         elif group == "E total":
             found += _responses(*pair)
         else:
-            found += _layers(group, *pair)
+            found += _layers(group, *pair, layers)
     return found
 
 
@@ -201,19 +208,18 @@ def edges_of(group: str, geometry: Geometry, layer: int | None, largest: float) 
     return np.linspace(0, upper, 101)
 
 
-def _layers(group: str, reference: Features, generated: Features) -> list[Comparison]:
-    attribute, symbol, unit = _SYMBOLS[group]
+def _layers(group: str, reference: Features, generated: Features, layers: Sequence[int]) -> list[Comparison]:
+    attribute, label = _LABELS[group]
     geometry = reference.geometry
     ids = [layer.id for layer in geometry.layers]
     ids = [ids[i] for i in geometry.angular] if group in _ANGULAR else ids
     found = []
     for column, layer in enumerate(ids):
-        values, others = getattr(reference, attribute)[:, column], getattr(generated, attribute)[:, column]
+        if layer not in layers:
+            continue
+        values, others = (getattr(sample, attribute)[:, column] for sample in (reference, generated))
         edges = edges_of(group, geometry, layer, values.max())
-        label = f"${symbol}_{{{layer}}}$" + (f" [{unit}]" if unit else "")
-        if group == "sparsity":
-            label = f"sparsity of layer {layer}"
-        found.append(_histograms(group, layer, label, edges, values, others, group == "E layer"))
+        found.append(_histograms(group, layer, label.format(layer), edges, values, others, group == "E layer"))
     return found
 
 

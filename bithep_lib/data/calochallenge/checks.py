@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from bithep_lib.data.calochallenge.geometry import Geometry
 from bithep_lib.data.calochallenge.showers import Showers
-from bithep_lib.data.quark_gluon.checks import DataError
+from bithep_lib.data.errors import DataError
 
 __all__ = ["DataError", "check_order", "check_showers", "check_unique"]
 

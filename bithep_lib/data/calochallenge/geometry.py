@@ -145,6 +145,17 @@ class Geometry:
         """Edges of the angular bins of the layer at ``position`` in rad: (n_alpha + 1,)."""
         return _angles(self.layers[position].n_alpha)
 
+    def position(self, layer: int) -> int:
+        """Position, 0 .. N - 1, of the layer with this number (its ``id``).
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        ids = [one.id for one in self.layers]
+        if layer not in ids:
+            raise ValueError(f"{self.name} has no layer {layer}; its layers: {', '.join(map(str, ids))}")
+        return ids.index(layer)
+
     def index(self, layer: int, angle: int, ring: int) -> int:
         """Flat index of a voxel.
 
@@ -156,10 +167,7 @@ class Geometry:
         Raises:
             ValueError: there is no such voxel.
         """
-        ids = [one.id for one in self.layers]
-        if layer not in ids:
-            raise ValueError(f"{self.name} has no layer {layer}; its layers: {', '.join(map(str, ids))}")
-        position = ids.index(layer)
+        position = self.position(layer)
         n_alpha, n_r = self.shape(position)
         for name, value, n in (("angle", angle, n_alpha), ("ring", ring, n_r)):
             if not 0 <= value < n:
