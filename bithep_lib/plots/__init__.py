@@ -4,7 +4,7 @@
 >>> plots.tagging.roc_curves(labels, {"float": a, "bits": b})   # doctest: +SKIP
 """
 
-from bithep_lib.plots import bits, jets, layer, pdat, tagging
+from bithep_lib.plots import bits, decay, jets, layer, pdat, tagging
 from bithep_lib.plots.style import GLUON, OKABE_ITO, QUARK, line_styles, new_figure, ratio_figure, step_histogram, style
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "OKABE_ITO",
     "QUARK",
     "bits",
+    "decay",
     "jets",
     "layer",
     "line_styles",
