@@ -10,7 +10,7 @@ import torch
 import bithep_lib
 from bithep_lib import BitLinear, study
 from bithep_lib.data import quark_gluon
-from bithep_lib.evaluate import tagging
+from bithep_lib.evaluate import resampling, tagging
 from bithep_lib.experiments import quark_gluon as experiments
 from bithep_lib.experiments.variants import VARIANTS, bypass_attention
 from bithep_lib.quantize import count
@@ -57,6 +57,28 @@ def test_a_difference_is_recorded_with_its_seeds(campaign):
     assert content["metrics"]["auc_difference"]["value"] == pytest.approx(np.mean(expected))
     assert content["metrics"]["auc_difference"]["error"] > 0
     assert content["claims"] == {}
+
+
+def test_the_claims_are_measured_on_logits():
+    """Gaussian scores: the second tagger is worse by a known amount, overconfident, and varies twice as much."""
+    rng = np.random.default_rng(0)
+    label = np.repeat([1, 0], 6000).astype(np.int8)
+    scores = 2 * rng.normal(label - 0.5, 1 / np.sqrt(2), 12_000)  # calibrated: the log-likelihood ratio of the two
+    luck = rng.normal(0, 0.05, (5, 1))
+    full = (scores + luck).astype(np.float32)
+    bits = (2 * (scores + rng.normal(0, 0.3, 12_000)) + 8 * luck).astype(np.float32)
+    differences = {
+        metric: resampling.paired_difference(label, bits, full, metric=metric, threshold=0.0, n_resamples=50)
+        for metric in resampling.METRICS
+    }
+    claims = experiments._claims(label, full, bits, differences)
+    assert set(claims) == {claim.id for claim in study.claims("quark_gluon") if "fraction" not in claim.id}
+    assert claims["table1-auc"].value == pytest.approx(differences["auc"].value)
+    assert claims["conclusion-classification"].value == -claims["table1-auc"].value
+    assert -1 < claims["table1-rej50"].value < 0
+    assert claims["figure2-full"].value < 0.02 < claims["figure2-bits"].value
+    assert claims["figure2-full"].dof == claims["figure2-band"].dof == 4
+    assert claims["figure2-band"].value < -4 * claims["figure2-band"].error < 0
 
 
 def test_pairs_share_jets_and_labels(campaign):

@@ -216,7 +216,7 @@ def _claims(
     bits: NDArray[np.float32],
     differences: dict[str, resampling.Estimate],
 ) -> dict[str, study.Measurement]:
-    """Table 1 and Figure 2, from (S, N) logits of P-DAT and P-DAT-Bit."""
+    """Table 1, Figure 2 and the conclusions, from (S, N) logits of P-DAT and P-DAT-Bit."""
     claims = {}
     for metric, found in differences.items():
         base = 1.0
@@ -231,7 +231,27 @@ def _claims(
         claims[f"figure2-{name}"] = study.Measurement(
             float(np.mean(errors)), float(np.std(errors, ddof=1) / np.sqrt(len(errors))), dof=len(errors) - 1
         )
+    claims["figure2-band"] = _relative_width(label, full, bits)
+    claims["conclusion-classification"] = study.Measurement(-differences["auc"].value, differences["auc"].error)
     return claims
+
+
+def _relative_width(label: NDArray[np.int8], full: NDArray[np.float32], bits: NDArray[np.float32]) -> study.Measurement:
+    """ln(width of the first calibration band / that of the second), its error by leaving out one training at a time."""
+    fractions = [
+        np.array([calibration.calibration_curve(label, calibration.probability(row)).fraction for row in logits])
+        for logits in (full, bits)
+    ]
+    filled = np.isfinite(fractions).all(axis=(0, 1))
+
+    def log_ratio(seeds: NDArray[np.int64]) -> float:
+        first, second = (np.mean(rows[seeds][:, filled].std(axis=0, ddof=1)) for rows in fractions)
+        return float(np.log(first / second))
+
+    seeds = np.arange(len(full))
+    without = [log_ratio(np.delete(seeds, seed)) for seed in seeds]
+    error = np.sqrt((len(seeds) - 1) * np.var(without))
+    return study.Measurement(log_ratio(seeds), float(error), dof=len(seeds) - 1)
 
 
 def _with_errors(row: dict[str, float]) -> dict[str, Any]:
