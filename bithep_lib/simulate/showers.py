@@ -43,7 +43,7 @@ ENERGIES: dict[str, tuple[float, ...]] = {
 ends of a range in which the logarithm is uniform."""
 
 POSSIBLE = (50.0, 1e7)  # MeV
-SHARD_ENERGY = 8e6  # MeV of incident energy in one file: one or two minutes of one core
+SHARD_ENERGY = 4e6  # MeV of incident energy in one file: half a minute to a minute of one core
 PARTICLES = {"photon": "gamma", "pion": "pi+", "electron": "e-"}
 CUT = 0.7  # mm: the default of Geant4, and of Par04
 ELECTROMAGNETIC = ("G4EmStandardPhysics",)
@@ -118,7 +118,7 @@ def generate(
 
 
 def shard_size(dataset: str, n: int, energies: Sequence[float]) -> int:
-    """Showers in one file: 8 TeV of incident energy, or all when fewer are wanted; ds1: all energies equally often."""
+    """Showers in one file: 4 TeV of incident energy, or all when fewer are wanted; ds1: all energies equally often."""
     if geometry(dataset).energies:
         mean, step = float(np.mean(energies)), len(energies)
     else:

@@ -17,7 +17,7 @@ from bithep_lib.simulate.geant4.stacks import Section
 
 __all__ = ["Detector"]
 
-MARGIN = 100.0  # mm of plate around the outermost voxel: what leaves it sideways hardly comes back
+MARGIN = 260.0  # mm of plate around the outermost voxel: what leaves it sideways hardly comes back
 GAP = 10.0  # mm between the stack and the end of the world
 WEDGES_IF_NONE = 8  # a layer without angular bins is counted in wedges too, which are then added up
 SCORER = "energy"
