@@ -54,6 +54,16 @@ class Jets(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Showers(Settings):
+    """The data card of the calorimeter showers, and their judge."""
+
+    data: str = choice("which showers", "sample", "simulate", "public", or_path=True, default="sample")
+    dataset: str = choice("detector and particle to judge on", "ds1-photons", "ds2", default="ds1-photons")
+    n_showers: int = integer("showers to judge with, cut into four sets", low=300)
+    classifier: str = choice("settings of the judge's classifier", "smoke", "book", "laptop", "challenge")
+
+
+@dataclass(frozen=True, kw_only=True)
 class QuarkGluon(Settings):
     """Chapter 2: quark and gluon jets."""
 
@@ -121,6 +131,13 @@ SCALES: dict[str, dict[str, Settings]] = {
         "book": Jets(n_jets=10_000),
         "laptop": Jets(data="simulate", n_jets=50_000),
         "paper": Jets(data="public", n_jets=2_000_000),
+    },
+    "showers": {
+        "smoke": Showers(n_showers=600, classifier="smoke"),
+        "book": Showers(n_showers=10_000, classifier="book"),
+        "laptop": Showers(data="simulate", n_showers=40_000, classifier="laptop"),
+        # Both official files of photons, cut by the same shares.
+        "paper": Showers(data="public", n_showers=242_000, classifier="challenge"),
     },
     "quark_gluon": {
         "smoke": QuarkGluon(
