@@ -121,8 +121,8 @@ class Analysis:
         luminosity: integrated, in 1/fb.
         cross_section: of the selected Standard Model sample, in fb.
         quadratic: keep the term C^2, the square of the new amplitude; without it the prediction is linear in C.
-        rate_error: relative uncertainty of the predicted rate, common to all bins. None: the rate of each bin of
-            transverse momentum is left free, so that only the shape of the angle counts.
+        rate_error: relative uncertainty of the predicted rate, common to all bins. None: the rate is left free, so that
+            only the shape in angle and transverse momentum counts.
         background: background events for each signal event, flat in the angle, with the signal's spectrum.
         background_error: relative uncertainty of their number.
         level: confidence level.
@@ -169,29 +169,23 @@ def expected_limit(shares: Templates, analysis: Analysis) -> Limit:
         quadratic = np.zeros_like(quadratic)
     background = analysis.background * np.repeat(sm.sum(axis=1, keepdims=True), n_angles, axis=1) / n_angles
     observed = sm + background  # the Asimov data
-    free = analysis.rate_error is None
-    n_rates = n_rows if free else 1
 
     def nll(parameters: NDArray[np.float64]) -> float:
-        c, rates, pull = parameters[0], parameters[1 : 1 + n_rates, None], parameters[-1]
-        signal = rates * (sm + c * linear + c**2 * quadratic)
+        c, rate, pull = parameters
+        signal = rate * (sm + c * linear + c**2 * quadratic)
         expected = np.maximum(signal + background * (1 + analysis.background_error * pull), _FLOOR)
         penalty = 0.5 * pull**2
-        if not free:
-            penalty += 0.5 * ((rates[0, 0] - 1) / analysis.rate_error) ** 2
+        if analysis.rate_error is not None:
+            penalty += 0.5 * ((rate - 1) / analysis.rate_error) ** 2
         # Minus the value at the minimum, so that Minuit sees small numbers.
         return float((expected - observed - xlogy(observed, expected / np.maximum(observed, _FLOOR))).sum() + penalty)
 
-    start = np.r_[0.0, np.ones(n_rates), 0.0]
-    minuit = Minuit(nll, start, name=("C", *(f"rate{i}" for i in range(n_rates)), "background"))
-    minuit.errordef, minuit.print_level, minuit.strategy = Minuit.LIKELIHOOD, 0, 1
+    minuit = Minuit(nll, np.array([0.0, 1.0, 0.0]), name=("C", "rate", "background"))
+    minuit.errordef = Minuit.LIKELIHOOD
     information = np.divide(linear**2, observed, out=np.zeros_like(sm), where=observed > 0).sum()
     curvature = np.sqrt(np.abs(quadratic).sum())
-    minuit.errors = [1 / max(math.sqrt(information), curvature, _FLOOR), *np.full(n_rates, 0.05), 1.0]
-    if not analysis.background:
-        minuit.fixed["background"] = True
-    for i in np.flatnonzero(observed.sum(axis=1) == 0) if free else ():
-        minuit.fixed[f"rate{i}"] = True
+    minuit.errors = [1 / max(math.sqrt(information), curvature, _FLOOR), 0.05, 1.0]
+    minuit.fixed["background"] = not analysis.background
     minuit.migrad()
     try:
         minuit.minos("C", cl=analysis.level)
