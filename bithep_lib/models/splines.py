@@ -21,6 +21,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -32,6 +33,9 @@ MIN_FRACTION = 1e-3
 """Smallest width and height of a bin, as a fraction of the interval."""
 MIN_SLOPE = 1e-3
 """Smallest slope at a knot."""
+
+_UNIT_SLOPE = math.log(math.expm1(1 - MIN_SLOPE))
+"""The parameter that gives slope 1."""
 
 Spline = Callable[..., tuple[Tensor, Tensor]]
 
@@ -61,8 +65,8 @@ def rational_quadratic(x: Tensor, theta: Tensor, *, bound: float, inverse: bool 
     bin_ = (heights if inverse else widths).find(clamped)
     x0, dx = widths.pick(bin_)
     y0, dy = heights.pick(bin_)
-    slopes = F.pad(MIN_SLOPE + F.softplus(slopes), (0, 0, 1, 1), value=1.0)
-    d0, d1 = _pick(slopes, bin_), _pick(slopes, bin_ + 1)
+    slopes = F.pad(slopes, (0, 0, 1, 1), value=_UNIT_SLOPE)
+    d0, d1 = (MIN_SLOPE + F.softplus(_pick(slopes, knot)) for knot in (bin_, bin_ + 1))
     slope = dy / dx
     curvature = d0 + d1 - 2 * slope
 
@@ -139,29 +143,39 @@ def _with_tails(x: Tensor, y: Tensor, log_slope: Tensor, bound: float) -> tuple[
 
 
 class _Bins(NamedTuple):
-    """Bins that fill [-B, B]."""
+    """Bins that fill [-B, B], with softmax(logits) as sizes, none below `MIN_FRACTION` of the interval."""
 
-    sizes: Tensor
-    """(..., K, D)"""
+    rise: Tensor
+    """(..., K, D) exp(logits), up to a factor a column."""
+    scale: Tensor
+    """(..., 1, D) times `rise` is what a bin has beyond the smallest size."""
     starts: Tensor
     """(..., K, D) left ends."""
+    smallest: float
+
+    @property
+    def sizes(self) -> Tensor:
+        """(..., K, D)"""
+        return self.smallest + self.scale * self.rise
 
     def find(self, x: Tensor) -> Tensor:
         """Number of the bin that holds x: how many of the others do not start above it."""
-        return (self.starts[..., 1:, :] <= x.unsqueeze(-2)).sum(-2)
+        below = self.starts[..., 1:, :] <= x.unsqueeze(-2)
+        return below.to(torch.int8).sum(-2, dtype=torch.int8).long()  # four times faster than a sum of booleans
 
     def pick(self, bin_: Tensor) -> tuple[Tensor, Tensor]:
         """Left end and size of these bins."""
-        return _pick(self.starts, bin_), _pick(self.sizes, bin_)
+        return _pick(self.starts, bin_), self.smallest + self.scale.squeeze(-2) * _pick(self.rise, bin_)
 
 
 def _bins(logits: Tensor, bound: float) -> _Bins:
-    """Bins with softmax(logits) as sizes, none below `MIN_FRACTION` of the interval."""
+    bins = logits.shape[-2]
+    smallest = 2 * bound * MIN_FRACTION
     rise = (logits - logits.detach().amax(-2, keepdim=True)).exp()
-    scale = (1 - MIN_FRACTION * logits.shape[-2]) / rise.sum(-2, keepdim=True)
-    sizes = 2 * bound * (MIN_FRACTION + scale * rise)
-    starts = F.pad(sizes[..., :-1, :].cumsum(-2), (0, 0, 1, 0)) - bound
-    return _Bins(sizes, starts)
+    total = rise.cumsum(-2)
+    scale = (2 * bound - bins * smallest) / total[..., -1:, :]
+    first = torch.arange(bins, dtype=rise.dtype, device=rise.device).unsqueeze(-1) * smallest - bound
+    return _Bins(rise, scale, torch.addcmul(first, total - rise, scale), smallest)
 
 
 def _pick(values: Tensor, bin_: Tensor) -> Tensor:
