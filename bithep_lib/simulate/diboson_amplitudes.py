@@ -17,7 +17,7 @@ and the same with the dual Z~ for C_W~. So each event's probability is a polynom
 which is what :func:`weights` returns. It depends on the hard process only, not on what shower and hadronisation make of
 it. Signs are those of arXiv:1008.4884: D_mu = d_mu + i g S^I W^I_mu + ..., and eps_{0123} = +1 in the dual.
 
-Approximations: leading order, no third order in which both operators appear together, no extra hard radiation.
+Approximations: leading order, one operator at a time, no hard radiation in the matrix element, massless fermions.
 Four-momenta are (E, px, py, pz) in GeV; N events at a time.
 """
 
@@ -143,19 +143,36 @@ def channels(process: HardProcess, z_current: np.ndarray) -> tuple[np.ndarray, .
     t_channel = first * line(w_current, t, z_current)
     u_channel = second * line(z_current, u, w_current)
 
-    # The vertex with all momenta incoming; g_WWZ is the difference of the quarks' couplings.
+    # g_WWZ is the difference of the quarks' couplings; the sign of the propagator is fixed by the Ward identity.
+    propagator = (second - first) / (dot(total, total) - dot(w, w))
+    s_channel = (propagator * x for x in vertex(total, in_current, w, w_current, z, z_current))
+    return t_channel, u_channel, *s_channel
+
+
+def vertex(
+    total: np.ndarray,
+    in_current: np.ndarray,
+    w: np.ndarray,
+    w_current: np.ndarray,
+    z: np.ndarray,
+    z_current: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Three bosons, per unit of g_WWZ: Yang-Mills, O_W and O_W~ (1 / TeV^2), complex (N,).
+
+    ``total`` comes in, ``w`` and ``z`` go out; momenta and currents (N, 4). Hagiwara et al., equation 2.1, with
+    derivatives of incoming fields: F = -i (k J - J k).
+    """
     strength_in, strength_w, strength_z = _tensor(total, in_current), _tensor(-w, w_current), _tensor(-z, z_current)
     yang_mills = (
         _contract(strength_in, w_current, z_current)
         - _contract(strength_w, in_current, z_current)
         + _contract(strength_z, in_current, w_current)
     )
-    propagator = (second - first) / (dot(total, total) - dot(w, w))  # its sign is fixed by the Ward identity
-    # Three derivatives against one: (-i)^2 = -1.
+    # lambda_Z / m_W^2 = 6 C_W / (g Lambda^2); three derivatives where Yang-Mills has one: (-i)^2 = -1.
     scale = -6.0 / (WEAK_COUPLING * TEV_TO_GEV**2)
     trace = _trace(strength_in, strength_w, strength_z)
     dual_trace = _trace(strength_in, strength_w, _dual(strength_z))
-    return t_channel, u_channel, *(propagator * x for x in (yang_mills, scale * trace, scale * dual_trace))
+    return yang_mills, scale * trace, scale * dual_trace
 
 
 def massless_pair(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
