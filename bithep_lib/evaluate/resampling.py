@@ -10,7 +10,7 @@ Jets are drawn within their class: the samples are made with fixed numbers of qu
 set of integer weights, so the scores are sorted once and each metric costs a cumulative sum.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,6 +139,42 @@ def paired_difference(
     return _estimate(labels, [scores_a, scores_b], metric, threshold, n_resamples, level, seed)
 
 
+def bootstrap_statistic(
+    statistic: Callable[..., float],
+    *samples: ArrayLike,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Any number computed from one or more numbers a jet, with its bootstrap error.
+
+    Each resample draws one set of jets for all samples, so that differences and distances of models are paired; from
+    five trainings on seeds are drawn, too (crossed bootstrap).
+
+    Parameters
+    ----------
+    statistic: called with one array (N,) for each of ``samples``.
+    samples: (N,), or (S, N) for S trainings tested on the same jets.
+    """
+    rows = [np.atleast_2d(np.asarray(sample, dtype=np.float64)) for sample in samples]
+    shape = rows[0].shape
+    if any(r.shape != shape for r in rows) or len(shape) != 2:
+        raise ValueError(f"samples must belong to the same jets and seeds, got shapes {[r.shape for r in rows]}")
+    _check_resampling(n_resamples, level)
+    rng = np.random.default_rng(seed)
+    per_seed = np.array([statistic(*of_seed) for of_seed in zip(*rows, strict=True)])
+    over_jets = np.empty((shape[0], n_resamples))
+    for resample in range(n_resamples):
+        jets = rng.integers(0, shape[1], shape[1])
+        over_jets[:, resample] = [statistic(*of_seed) for of_seed in zip(*(r[:, jets] for r in rows), strict=True)]
+    return _crossed(per_seed, over_jets, rng, level)
+
+
+def _check_resampling(n_resamples: int, level: float) -> None:
+    if n_resamples < 2 or not 0 < level < 1:
+        raise ValueError(f"n_resamples must be at least 2 and level in (0, 1), got {n_resamples} and {level}")
+
+
 def _estimate(
     labels: ArrayLike,
     taggers: list[ArrayLike],
@@ -150,14 +186,13 @@ def _estimate(
 ) -> Estimate:
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-    if n_resamples < 2 or not 0 < level < 1:
-        raise ValueError(f"n_resamples must be at least 2 and level in (0, 1), got {n_resamples} and {level}")
+    _check_resampling(n_resamples, level)
     checked = [[check_sample(labels, s) for s in np.atleast_2d(np.asarray(scores))] for scores in taggers]
     y = checked[0][0][0]
     if metric.startswith("rejection"):
         _require_background(checked, int(metric.removeprefix("rejection_")) / 100)
     ranked = [[_Ranked(y, s) for _, s in rows] for rows in checked]
-    n_signal, n_background, n_seeds = int(np.sum(y == 1)), int(np.sum(y == 0)), len(ranked[0])
+    n_signal, n_background = int(np.sum(y == 1)), int(np.sum(y == 0))
 
     def values(signal: _Weights, background: _Weights) -> NDArray[np.float64]:
         """(S, R): the metric, or the difference of the two taggers' metrics, for each seed and resample."""
@@ -168,6 +203,14 @@ def _estimate(
     per_seed = values(*ones)[:, 0]
     rng = np.random.default_rng(seed)
     over_jets = np.concatenate([values(*w) for w in _weights(rng, n_signal, n_background, n_resamples)], axis=1)
+    return _crossed(per_seed, over_jets, rng, level)
+
+
+def _crossed(
+    per_seed: NDArray[np.float64], over_jets: NDArray[np.float64], rng: np.random.Generator, level: float
+) -> Estimate:
+    """The estimate from values for each seed (S,) and for each seed and resample of the jets (S, R)."""
+    n_seeds, n_resamples = over_jets.shape
     resamples = over_jets.mean(axis=0)
     if includes_seeds := n_seeds >= MIN_SEEDS:
         # Drawing S seeds with replacement shows (S-1)/S of their variance; the square root puts the rest back.

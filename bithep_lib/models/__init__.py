@@ -2,5 +2,6 @@
 
 from bithep_lib.models.pdat import PDAT
 from bithep_lib.models.pfn import ParticleFlowNetwork
+from bithep_lib.models.smeftnet import SMEFTNet
 
-__all__ = ["PDAT", "ParticleFlowNetwork"]
+__all__ = ["PDAT", "ParticleFlowNetwork", "SMEFTNet"]

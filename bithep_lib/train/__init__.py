@@ -18,7 +18,8 @@ Example:
     3
 """
 
+from bithep_lib.train.angle import AngleTask, sin2_loss
 from bithep_lib.train.fitting import FitResult, fit, predict
 from bithep_lib.train.tasks import ClassificationTask
 
-__all__ = ["ClassificationTask", "FitResult", "fit", "predict"]
+__all__ = ["AngleTask", "ClassificationTask", "FitResult", "fit", "predict", "sin2_loss"]
