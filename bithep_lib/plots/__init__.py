@@ -4,7 +4,7 @@
 >>> plots.tagging.roc_curves(labels, {"float": a, "bits": b})   # doctest: +SKIP
 """
 
-from bithep_lib.plots import bits, decay, jets, layer, pdat, shower_view, showers, tagging
+from bithep_lib.plots import bits, decay, jets, judge, layer, pdat, shower_physics, shower_view, showers, tagging
 from bithep_lib.plots.style import GLUON, OKABE_ITO, QUARK, line_styles, new_figure, ratio_figure, step_histogram, style
 
 __all__ = [
@@ -14,11 +14,13 @@ __all__ = [
     "bits",
     "decay",
     "jets",
+    "judge",
     "layer",
     "line_styles",
     "new_figure",
     "pdat",
     "ratio_figure",
+    "shower_physics",
     "shower_view",
     "showers",
     "step_histogram",
