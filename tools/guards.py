@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 
 from tools.notebooks import dumps, normalise, read
 
-MAX_BYTES = 600_000
+MAX_BYTES = 900_000
 MAX_LINES = 30
 MIN_CHECKED = 3
 CHECKED = "nbval-check-output"
