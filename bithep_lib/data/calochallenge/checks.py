@@ -52,7 +52,7 @@ def check_showers(incident: np.ndarray, voxels: np.ndarray, geometry: Geometry, 
     if (least < 0).any():
         _none(voxels < 0, file, first, voxels, "MeV is negative", geometry)
     response = total / incident
-    hint = "is one of the two arrays in GeV? Both must be in MeV"
+    hint = "is one of the two arrays in GeV (both must be in MeV), or in another order than the other?"
     if (response > LARGEST_RESPONSE).any():
         row = int(np.argmax(response > LARGEST_RESPONSE))
         raise DataError(

@@ -5,6 +5,7 @@ Files written here may also carry ``metadata``, a JSON text among the attributes
 """
 
 import errno
+import io
 import json
 import os
 import tempfile
@@ -177,8 +178,8 @@ class Writer:
         except OSError as error:
             raise OSError(error.errno, f"cannot write {self.path}: {error.strerror}") from error
         os.close(handle)
-        self._part = Path(name)
-        self._file = h5py.File(name, "w")
+        self._part = _Part(name, "r+")
+        self._file = h5py.File(self._part, "w")
         if metadata:
             self._file.attrs["metadata"] = text
 
@@ -203,15 +204,13 @@ class Writer:
                 f"got {incident.shape} and {voxels.shape}"
             )
         check_showers(incident.reshape(-1), voxels, self.geometry, str(self.path), self.count)
-        try:
-            if not self.count:
-                self._create(incident.dtype, voxels.dtype)
-            for key, rows in ((ENERGIES, incident.reshape(n, 1)), (SHOWERS, voxels)):
-                self._file[key].resize(self.count + n, axis=0)
-                self._file[key][self.count :] = rows
-        except OSError as error:
-            raise _full(self.path, error) from error
+        if not self.count:
+            self._create(incident.dtype, voxels.dtype)
+        for key, rows in ((ENERGIES, incident.reshape(n, 1)), (SHOWERS, voxels)):
+            self._file[key].resize(self.count + n, axis=0)
+            self._file[key][self.count :] = rows
         self.count += n
+        self._check_written()
 
     def _create(self, energies: np.dtype, showers: np.dtype) -> None:
         for key, columns, dtype in ((ENERGIES, 1, energies), (SHOWERS, self.geometry.n_voxels, showers)):
@@ -232,26 +231,55 @@ class Writer:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            if kind is None and not self.count:
-                raise DataError(f"{self.path}: no showers were written")
-            try:
-                self._file.close()
-                if kind is None:
-                    self._publish()
-            except OSError as problem:
-                if kind is None:  # otherwise the error that is under way says more
-                    raise _full(self.path, problem) from problem
-        finally:
             self._file.close()
-            self._part.unlink(missing_ok=True)
+            if kind is None:
+                if not self.count:
+                    raise DataError(f"{self.path}: no showers were written")
+                self._check_written()
+                self._publish()
+        finally:
+            self._part.close()
+            Path(self._part.name).unlink(missing_ok=True)
+
+    def _check_written(self) -> None:
+        if self._part.failure is not None:
+            raise _failed(self.path, self._part.failure)
 
     def _publish(self) -> None:
-        with open(self._part, "rb+") as file:
-            os.fsync(file.fileno())
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(self._part, 0o666 & ~mask)  # mkstemp's files are for their owner only
-        os.replace(self._part, self.path)
+        try:
+            os.fsync(self._part.fileno())
+            os.chmod(self._part.name, 0o666 & ~mask)  # mkstemp's files are for their owner only
+            os.replace(self._part.name, self.path)
+        except OSError as error:
+            raise _failed(self.path, error) from error
+
+
+class _Part(io.FileIO):
+    """The file under HDF5, which cannot live with a failed write (the interpreter crashes some time after it).
+
+    Here a write that fails is remembered, and from then on all writes only pretend.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        while self.failure is None and done < len(view):
+            try:
+                done += super().write(view[done:])
+            except OSError as error:
+                self.failure = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
 
 
 def write(
@@ -286,6 +314,6 @@ def write(
     return file.path
 
 
-def _full(path: Path, error: OSError) -> OSError:
+def _failed(path: Path, error: OSError) -> OSError:
     reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
     return OSError(error.errno, f"could not write {path}: {reason}; nothing of it is kept")

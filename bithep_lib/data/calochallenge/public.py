@@ -15,6 +15,7 @@ from bithep_lib.data.quark_gluon.public import resuming_download
 __all__ = ["FILES", "PARTS", "RECORDS", "fetch"]
 
 RETRIES = 5
+BASE_URL = "https://zenodo.org/records/{record}/files/"
 PARTS = ("train", "reference")
 """The challenge trains on the first half of the files and judges with the second."""
 
@@ -70,7 +71,7 @@ def fetch(dataset: str, part: str | None = None, n: int | None = None) -> list[P
     names = {None: names, "train": names[:half], "reference": names[half:]}[part]
     store = pooch.create(
         path=cache_dir("calochallenge", "public"),
-        base_url=f"https://zenodo.org/records/{RECORDS[dataset]}/files/",
+        base_url=BASE_URL.format(record=RECORDS[dataset]),
         registry={name: f"md5:{md5}" for name, md5 in files.items()},
         retry_if_failed=RETRIES,
     )
