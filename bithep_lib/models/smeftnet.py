@@ -15,18 +15,23 @@ with which the untrained network agrees. Training adds what a moment cannot see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from bithep_lib.bitlinear import QuantSpec
+from bithep_lib.models import smeftnet_released as released
 from bithep_lib.models.message_passing import MessageLayer, direction, neighbourhoods, turn
 from bithep_lib.quantize import QuantReport, Select, quantize_
 
 PT_SCALE = 600.0
 """GeV: the transverse momentum of a jet enters as log(pt / PT_SCALE)."""
+
+
+_BIT_CLASS = {"none": (), "mlp": ("mlp",), "message_passing": ("message_passing",), "all": released.BLOCKS}
 
 
 class SMEFTNet(nn.Module):
@@ -36,6 +41,9 @@ class SMEFTNet(nn.Module):
         layers: (channels of the messages, features afterwards) of each message-passing layer.
         mlp: hidden widths of the read-out.
         radius: particles closer than this are neighbours, in radians (units of ``xy``).
+        as_published: the released construction, see `bithep_lib.models.smeftnet_released`. It sees the azimuth itself,
+            returns an angle, and keeps none of the promises.
+        bit_class: as published, blocks of the class that the quantised ones have (`build` sets it by strategy).
 
     Raises:
         ValueError: a size that is not positive.
@@ -52,27 +60,43 @@ class SMEFTNet(nn.Module):
 
     def __init__(
         self,
-        layers: Sequence[tuple[int, int]] = ((12, 10), (12, 10)),
+        layers: Sequence[tuple[int, int]] | None = None,
         mlp: Sequence[int] = (32, 32),
         radius: float = 0.4,
+        as_published: bool = False,
+        bit_class: Collection[str] = (),
     ) -> None:
         super().__init__()
+        if layers is None:
+            layers = ((10, 10),) * 2 if as_published else ((12, 10),) * 2
         sizes = [*(size for layer in layers for size in layer), *mlp, radius]
         if not layers or not mlp or min(sizes) <= 0:
             raise ValueError(f"SMEFTNet: layers={layers}, mlp={mlp}, radius={radius} must hold positive sizes")
+        if isinstance(bit_class, str) or not set(bit_class) <= set(released.BLOCKS):
+            raise ValueError(
+                f"SMEFTNet: bit_class={bit_class!r}, allowed are collections of {', '.join(released.BLOCKS)}"
+            )
+        if bit_class and not as_published:
+            raise ValueError("SMEFTNet: bit_class is of the released construction only, with as_published=True")
         self.radius = radius
-        features = [0, *(fan_out for _, fan_out in layers)]
+        self.as_published = as_published
+        widths = [int(as_published), *(fan_out for _, fan_out in layers)]
+        n = widths[-1]
+        if as_published:
+            self.message_passing = nn.ModuleList(
+                released.ReleasedMessageLayer(fan_in, hidden, fan_out, bit_class="message_passing" in bit_class)
+                for fan_in, (hidden, fan_out) in zip(widths[:-1], layers, strict=True)
+            )
+            self.mlp = released.read_out(n, mlp, bit_class="mlp" in bit_class)
+            self.scalars = nn.BatchNorm1d(1)
+            return
         self.message_passing = nn.ModuleList(
             MessageLayer(fan_in + 2, hidden, fan_out)
-            for fan_in, (hidden, fan_out) in zip(features[:-1], layers, strict=True)
+            for fan_in, (hidden, fan_out) in zip(widths[:-1], layers, strict=True)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(fan_out) for _, fan_out in layers)
-        widths = [3 * features[-1] + 3, *mlp, 2]
-        blocks: list[nn.Module] = []
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
-            blocks += [nn.Linear(fan_in, fan_out), nn.LayerNorm(fan_out), nn.ReLU()]
-        self.mlp = nn.Sequential(*blocks[:-2])
-        self.mixing = nn.Parameter(torch.zeros(features[-1]))
+        self.mlp = _perceptron([3 * n + 3, *mlp, 2])
+        self.mixing = nn.Parameter(torch.zeros(n))
         nn.init.zeros_(self.mlp[-1].weight)  # so that the untrained network is the moment axis
         nn.init.zeros_(self.mlp[-1].bias)
         for layer in self.message_passing:
@@ -98,6 +122,8 @@ class SMEFTNet(nn.Module):
         """
         if strategy not in cls.strategies:
             raise ValueError(f"SMEFTNet.build: strategy={strategy!r}, allowed are {', '.join(cls.strategies)}")
+        if sizes.get("as_published"):  # the released quantised blocks are of a class of their own
+            sizes = {"bit_class": _BIT_CLASS[strategy]} | sizes
         model = cls(**sizes)
         return model, quantize_(model, cls.strategies[strategy], spec, example=example)
 
@@ -111,10 +137,17 @@ class SMEFTNet(nn.Module):
             jet_pt: (B,) transverse momentum of the jets in GeV.
 
         Returns:
-            (B, 2), a positive multiple of (cos 2f, sin 2f); see `angle`.
+            (B, 2), a positive multiple of (cos 2f, sin 2f); see `angle`. As published the angle itself, (B,).
+
+        Raises:
+            ValueError: shapes that do not belong together, or a jet without particles.
         """
+        self._check(pt, xy, mask, jet_pt)
         z = torch.where(mask, pt, 0.0)
         z = z / z.sum(1, keepdim=True)
+        if self.as_published:
+            h, a = released.pooled(self.message_passing, z, xy, mask, self.radius)
+            return self.mlp(torch.cat([self.scalars(jet_pt.unsqueeze(-1)), h, a], dim=-1)).squeeze(-1)
         a = torch.where(mask.unsqueeze(-1), xy, 0.0) / self.radius
         rho = a.norm(dim=-1, keepdim=True)  # no layer changes a length
         h = a.new_empty(*z.shape, 0)
@@ -150,6 +183,29 @@ class SMEFTNet(nn.Module):
         )
 
     @staticmethod
-    def angle(out: Tensor) -> Tensor:
-        """The angle f in (-pi/2, pi/2] of an output."""
-        return 0.5 * torch.atan2(out[:, 1], out[:, 0])
+    def angle(output: Tensor) -> Tensor:
+        """The angle f of outputs (B, 2), or of angles (B,), modulo pi in (-pi/2, pi/2]."""
+        if output.ndim == 1:
+            return math.pi / 2 - torch.remainder(math.pi / 2 - output, math.pi)
+        return 0.5 * torch.atan2(output[:, 1], output[:, 0])
+
+    @staticmethod
+    def _check(pt: Tensor, xy: Tensor, mask: Tensor, jet_pt: Tensor) -> None:
+        if pt.ndim != 2 or xy.shape != (*pt.shape, 2) or mask.shape != pt.shape or jet_pt.shape != pt.shape[:1]:
+            raise ValueError(
+                "SMEFTNet: pt must be (jets, particles), xy (jets, particles, 2), mask (jets, particles), "
+                f"jet_pt (jets,), got {tuple(pt.shape)}, {tuple(xy.shape)}, {tuple(mask.shape)}, {tuple(jet_pt.shape)}"
+            )
+        if mask.dtype != torch.bool:
+            raise ValueError(f"SMEFTNet: mask must be bool, got {mask.dtype}")
+        if not bool(((pt > 0) & mask).any(1).all()):
+            empty = (~((pt > 0) & mask).any(1)).nonzero().flatten()[:5].tolist()
+            raise ValueError(f"SMEFTNet: no particle with pt > 0 in the jets {empty} of the batch; leave them out")
+
+
+def _perceptron(widths: Sequence[int]) -> nn.Sequential:
+    """Linear, LayerNorm, ReLU for each step, the last one linear only."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(fan_in, fan_out), nn.LayerNorm(fan_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-2])
