@@ -19,9 +19,8 @@ def test_verdicts_have_a_row_each_and_the_floor_behind():
     figure = plots.judge.verdicts({"good": result(0.52), "bad": result(0.9)}, floor=result(0.5))
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["good", "bad"]
-    assert [float(line.get_xdata()[0]) for line in ax.lines if len(line.get_xdata()) == 1][:2] == pytest.approx(
-        [0.52, 0.9]
-    )
+    points = [float(container.lines[0].get_xdata()[0]) for container in ax.containers]
+    assert points == pytest.approx([0.52, 0.9])
     assert "AUC" in ax.get_xlabel()
 
 
