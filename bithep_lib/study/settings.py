@@ -57,7 +57,7 @@ class Jets(Settings):
 class Showers(Settings):
     """The data card of the calorimeter showers, and their judge."""
 
-    data: str = choice("which showers", "sample", "simulate", "public", or_path=True, default="sample")
+    data: str = choice("which showers", "sample", "simulate", "gflash", "public", or_path=True, default="sample")
     dataset: str = choice("detector and particle to judge on", "ds1-photons", "ds2", default="ds1-photons")
     n_showers: int = integer("showers to judge with, cut into four sets", low=300)
     classifier: str = choice("settings of the judge's classifier", "smoke", "book", "laptop", "challenge")
