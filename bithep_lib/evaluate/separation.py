@@ -187,11 +187,11 @@ def edges_of(group: str, geometry: Geometry, layer: int | None, largest: float) 
 
     Args:
         layer: its number; None for "E total" and "cell".
-        largest: largest value in the reference, where logarithmic bins end.
+        largest: where logarithmic bins end: the largest value in the reference or, if that has none above the
+            threshold, in the generated sample.
     """
     cylinder = geometry.uniform
     if group in ("E layer", "cell"):
-        # A reference without any entry has no largest one: one decade above the threshold then.
         top = largest if largest > geometry.threshold else 10 * geometry.threshold
         return np.geomspace(geometry.threshold, top, ENERGY_EDGES if group == "E layer" else CELL_EDGES)
     if group == "E total":
@@ -218,7 +218,7 @@ def _layers(group: str, reference: Features, generated: Features, layers: Sequen
         if layer not in layers:
             continue
         values, others = (getattr(sample, attribute)[:, column] for sample in (reference, generated))
-        edges = edges_of(group, geometry, layer, values.max())
+        edges = edges_of(group, geometry, layer, _largest(values, others, geometry))
         found.append(_histograms(group, layer, label.format(layer), edges, values, others, group == "E layer"))
     return found
 
@@ -240,7 +240,7 @@ def _responses(reference: Features, generated: Features) -> list[Comparison]:
 
 def _cells(generated: Showers, reference: Showers) -> Comparison:
     one = reference.geometry
-    edges = edges_of("cell", one, None, float(reference.voxels.max()))
+    edges = edges_of("cell", one, None, _largest(reference.voxels, generated.voxels, one))
     counts, entries = [], []
     for showers in (reference, generated):
         count, seen = np.zeros(len(edges) - 1), 0
@@ -252,6 +252,11 @@ def _cells(generated: Showers, reference: Showers) -> Comparison:
         counts.append(count)
         entries.append(seen)
     return Comparison("cell", None, "voxel energy [MeV]", edges, *counts, True, tuple(entries))
+
+
+def _largest(reference: np.ndarray, generated: np.ndarray, geometry: Geometry) -> float:
+    largest = float(reference.max())
+    return largest if largest > geometry.threshold else float(generated.max())
 
 
 def _histograms(
