@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from bithep_lib.data.wz.kinematics import angles, boost, cos_theta, decay_angle, pair_frame
 from bithep_lib.simulate import diboson_amplitudes as da
+from bithep_lib.simulate.diboson_phase_space import directions, phase_space, two_body
 
 needs_generator = pytest.mark.skipif(
     not (util.find_spec("pythia8mc") and util.find_spec("fastjet")), reason="needs bithep_lib[simulate]"
@@ -20,30 +21,8 @@ OCTAHEDRON = np.concatenate([np.eye(3), -np.eye(3)])
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def directions(generator: np.random.Generator, n: int) -> np.ndarray:
-    v = generator.normal(size=(n, 3))
-    return v / np.linalg.norm(v, axis=1, keepdims=True)
-
-
-def two_body(parent: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Decay into two massless particles, the first one along ``direction`` (N, 3) in the parent's rest frame."""
-    mass = np.sqrt(da.dot(parent, parent))
-    at_rest = mass[:, None] / 2 * np.concatenate([np.ones((len(parent), 1)), direction], axis=1)
-    daughter = boost(at_rest, -parent[:, 1:] / parent[:, :1])
-    return daughter, parent - daughter
-
-
 def random_process(seed: int, beam: float = 700.0, n: int = N) -> da.HardProcess:
-    """Massless phase space, W and Z near their mass shells; ``beam`` is the energy of each quark in GeV."""
-    generator = np.random.default_rng(seed)
-    mw, mz = generator.normal(80.4, 3.0, n), generator.normal(91.2, 3.0, n)
-    s = 4 * beam**2
-    k = np.sqrt((s - (mw + mz) ** 2) * (s - (mw - mz) ** 2)) / (2 * np.sqrt(s))
-    w = np.concatenate([np.sqrt(k**2 + mw**2)[:, None], k[:, None] * directions(generator, n)], axis=1)
-    quark, antiquark = (np.tile([beam, 0, 0, sign * beam], (n, 1)) for sign in (1.0, -1.0))
-    z = quark + antiquark - w
-    pairs = [*two_body(w, directions(generator, n)), *two_body(z, directions(generator, n))]
-    return da.HardProcess(quark, antiquark, *pairs, up=generator.random(n) < 0.5)
+    return phase_space(beam, n, seed)
 
 
 def mapped(process: da.HardProcess, change) -> da.HardProcess:
@@ -159,6 +138,18 @@ def test_growth_with_energy() -> None:
 
 def _bosons(process: da.HardProcess) -> tuple[np.ndarray, np.ndarray]:
     return process.fermion + process.antifermion, process.lepton + process.antilepton
+
+
+def test_phase_space_is_what_was_asked_for() -> None:
+    process = phase_space(600.0, 2000, seed=1, cos_scattering=0.3)
+    w, z = _bosons(process)
+    np.testing.assert_allclose(w + z, process.quark + process.antiquark, atol=1e-9)
+    np.testing.assert_allclose(w[:, 3] / np.linalg.norm(w[:, 1:], axis=1), 0.3, atol=1e-12)
+    np.testing.assert_allclose(np.sqrt(da.dot(w, w)).mean(), 80.37, atol=0.2)
+    cosine = cos_theta(process.fermion, w, z)
+    assert np.abs(np.histogram(cosine, 4, (-1, 1))[0] / 500 - 1).max() < 0.2  # isotropic
+    with pytest.raises(ValueError, match="energy must be at least 100 GeV for a W and a Z, got 80"):
+        phase_space(80, 1, 1)
 
 
 @given(SEEDS)

@@ -86,6 +86,14 @@ class QuarkGluon(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WZ(Settings):
+    """The data card of the W Z jets."""
+
+    data: str = choice("which jets", "sample", "simulate", or_path=True, default="sample")
+    n_jets: int = integer("jets to look at", low=100)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Smeft(Settings):
     """Chapter 3: the decay angle of a boosted W, and what it says about C_W."""
 
@@ -131,6 +139,12 @@ SCALES: dict[str, dict[str, Settings]] = {
         "book": Jets(n_jets=10_000),
         "laptop": Jets(data="simulate", n_jets=50_000),
         "paper": Jets(data="public", n_jets=2_000_000),
+    },
+    "wz": {
+        "smoke": WZ(n_jets=500),
+        "book": WZ(n_jets=10_000),
+        "laptop": WZ(data="simulate", n_jets=70_000),
+        "paper": WZ(data="simulate", n_jets=3_126_000),
     },
     "showers": {
         "smoke": Showers(n_showers=600, classifier="smoke"),

@@ -11,12 +11,14 @@
 """
 
 from bithep_lib.data.wz.checks import DataError
+from bithep_lib.data.wz.closure import EXPECTED, closure
 from bithep_lib.data.wz.files import SAMPLE, encode, event_counts, load, read, stored_meta
 from bithep_lib.data.wz.jets import WZJets, split
 from bithep_lib.data.wz.layout import LABELS, PARTICLES, TRUTH, WEIGHTS, WIDTH
 from bithep_lib.data.wz.observables import axis, features, moment_axis
 
 __all__ = [
+    "EXPECTED",
     "LABELS",
     "PARTICLES",
     "SAMPLE",
@@ -26,6 +28,7 @@ __all__ = [
     "DataError",
     "WZJets",
     "axis",
+    "closure",
     "encode",
     "event_counts",
     "features",
