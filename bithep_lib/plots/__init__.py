@@ -4,7 +4,20 @@
 >>> plots.tagging.roc_curves(labels, {"float": a, "bits": b})   # doctest: +SKIP
 """
 
-from bithep_lib.plots import bits, decay, jets, judge, layer, pdat, shower_physics, shower_view, showers, tagging, wz
+from bithep_lib.plots import (
+    bits,
+    decay,
+    jets,
+    judge,
+    layer,
+    pdat,
+    regression,
+    shower_physics,
+    shower_view,
+    showers,
+    tagging,
+    wz,
+)
 from bithep_lib.plots.style import GLUON, OKABE_ITO, QUARK, line_styles, new_figure, ratio_figure, step_histogram, style
 
 __all__ = [
@@ -20,6 +33,7 @@ __all__ = [
     "new_figure",
     "pdat",
     "ratio_figure",
+    "regression",
     "shower_physics",
     "shower_view",
     "showers",
