@@ -46,13 +46,13 @@ def energies_from_ratios(ratios: Tensor, incident: Tensor) -> Tensor:
 
 def voxel_fractions(voxels: Tensor, energies: Tensor, geometry: Geometry) -> Tensor:
     """Voxels (B, n_voxels) as fractions of their layer's energy; those of an empty layer are 0."""
-    return voxels / (_per_voxel(energies, geometry) + EPSILON)
+    return voxels / (per_voxel(energies, geometry) + EPSILON)
 
 
 def voxels_from_fractions(fractions: Tensor, energies: Tensor, geometry: Geometry) -> Tensor:
     """Voxels (B, n_voxels) from non-negative fractions, which are made to sum to 1 in each layer that has any."""
     sums = layer_energies(fractions, geometry)
-    return fractions * _per_voxel(energies / (sums + EPSILON), geometry)
+    return fractions * per_voxel(energies / (sums + EPSILON), geometry)
 
 
 def check_incident(incident: Tensor, geometry: Geometry) -> None:
@@ -78,5 +78,6 @@ def _by_layer(voxels: Tensor, geometry: Geometry) -> tuple[Tensor, ...]:
     return voxels.split([layer.n_voxels for layer in geometry.layers], dim=1)
 
 
-def _per_voxel(values: Tensor, geometry: Geometry) -> Tensor:
+def per_voxel(values: Tensor, geometry: Geometry) -> Tensor:
+    """Values of the layers (B, N) for each of their voxels (B, n_voxels)."""
     return values[:, torch.from_numpy(geometry.layer.copy()).to(values.device)]
