@@ -157,7 +157,7 @@ class Campaign(ABC):
         return self.run.output_dir / folder / f"{Path(file_name(content)).stem}.{ending}"
 
 
-Action = Callable[[study.Run], Path]
+Action = Callable[[study.Run], Path | list[Path]]
 
 
 def main(
@@ -202,8 +202,10 @@ def main(
                 raise ValueError(f"there is no variant {name!r}{did_you_mean(name, variants)}; --list shows them all")
         run = study.setup(campaign.chapter, **dict(map(_parameter, options.p)))
         asked = [act for name, (act, _) in actions.items() if getattr(options, name)]
+        for act in asked:
+            done = act(run)
+            print(*(done if isinstance(done, list) else [done]), sep="\n")
         if asked:
-            print(*(act(run) for act in asked), sep="\n")
             return 0
         trainings, seeds = campaign(run), options.seeds or run.seeds
         for seed in seeds:  # all variants of one seed first, so that there are pairs as early as can be

@@ -13,19 +13,28 @@ from torch.utils.hooks import RemovableHandle
 
 from bithep_lib.bitlinear import QuantSpec
 from bithep_lib.data import quark_gluon
-from bithep_lib.models import PDAT, ParticleFlowNetwork
-from bithep_lib.quantize import QuantReport
+from bithep_lib.models import PDAT, ParticleFlowNetwork, SMEFTNet
+from bithep_lib.quantize import QuantReport, quantize_
 
 REDUCED = {"embed": 32, "heads": 4, "neighbours": (10, 10), "max_constituents": 40}
 """A P-DAT that trains in minutes: for the dense scans, and live on a page."""
 
+_BUILDERS = {
+    "pdat": PDAT.build,
+    "pdat without attention": PDAT.build,
+    "pfn": partial(ParticleFlowNetwork.build, n_features=len(quark_gluon.FEATURES)),
+    "smeftnet": SMEFTNet.build,
+    "smeftnet with a vector head": SMEFTNet.build,
+}
+
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to build and train a tagger.
+    """One way to build and train a network.
 
     Attributes:
-        model: ``"pdat"``, ``"pfn"``, or ``"pdat without attention"``, whose attention blocks hand on what they get.
+        model: ``"pdat"``, ``"pfn"``, ``"smeftnet"``; ``"pdat without attention"``, whose attention blocks hand on what
+            they get; ``"smeftnet with a vector head"``, as published but for its two outputs, (cos 2f, sin 2f).
         strategy: which layers become bits.
         spec: into which bits.
         sizes: further arguments of the model.
@@ -44,14 +53,17 @@ class Variant:
 
     def build(self, seed: int, example: Any = None) -> tuple[nn.Module, QuantReport]:
         """The network with weights drawn from ``seed`` alone, and what is quantised in it."""
-        make = PDAT.build
-        if self.model == "pfn":
-            make = partial(ParticleFlowNetwork.build, n_features=len(quark_gluon.FEATURES))
+        make = _BUILDERS[self.model]
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             model, report = make(self.strategy, spec=self.spec, example=example, **self.sizes)
         if self.model == "pdat without attention":
             bypass_attention(model)
+        if self.model == "smeftnet with a vector head":
+            with torch.random.fork_rng(devices=()):
+                torch.manual_seed(seed)
+                model.mlp[-1] = nn.Linear(model.mlp[-1].in_features, 2)
+            report = quantize_(model, model.strategies[self.strategy], self.spec, example=example)
         if self.frozen:
             for layer in report.quantized:
                 model.get_submodule(layer.name).requires_grad_(False)
@@ -72,15 +84,15 @@ def _unchanged(block: nn.Module, inputs: tuple[Any, ...], outputs: tuple[Any, ..
     return inputs[0], outputs[1]  # the particles as they came; the attention weights, which nobody uses
 
 
-def _grid(model: str, strategy: str) -> dict[str, Variant]:
+def grid(model: str, strategy: str) -> dict[str, Variant]:
     """Weights {float, int8, ternary, binary} x activations {float, 8 bit}, but for the two that have a name already."""
-    grid = {}
+    found = {}
     for weights in (None, "int8", "ternary", "binary"):
         for bits in (None, 8):
             if (weights, bits) not in ((None, None), ("ternary", 8)):
                 name = f"{model}/{strategy} {weights or 'float'}-{f'{bits}bit' if bits else 'float'}"
-                grid[name] = Variant(model, strategy, QuantSpec(weights=weights, activation_bits=bits))
-    return grid
+                found[name] = Variant(model, strategy, QuantSpec(weights=weights, activation_bits=bits))
+    return found
 
 
 def _faulty(*faults: str) -> Variant:
@@ -89,7 +101,7 @@ def _faulty(*faults: str) -> Variant:
 
 _PDAT: dict[str, Variant] = (
     {f"pdat/{strategy}": Variant("pdat", strategy) for strategy in PDAT.strategies}
-    | _grid("pdat", "attention")
+    | grid("pdat", "attention")
     | {
         "pdat/attention frozen": Variant("pdat", "attention", frozen=True),
         "pdat/attention after training": Variant("pdat", "attention", after="pdat/none"),
@@ -115,7 +127,7 @@ VARIANTS: dict[str, Variant] = (
     | {f"{name} reduced": _reduced(variant) for name, variant in _PDAT.items()}
     | {"pdat/none equal bytes reduced": Variant("pdat", sizes=REDUCED | {"embed": 28})}
     | {f"pfn/{strategy}": Variant("pfn", strategy) for strategy in ParticleFlowNetwork.strategies}
-    | _grid("pfn", "all")
+    | grid("pfn", "all")
     | {
         "pfn/hidden frozen": Variant("pfn", "hidden", frozen=True),
         "pfn/all after training": Variant("pfn", "all", after="pfn/none"),

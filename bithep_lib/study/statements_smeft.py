@@ -93,7 +93,8 @@ CLAIMS: tuple[Claim, ...] = (
     _order(
         "figure3-cause",
         "the bands of predictions at true angles of +-pi/2 come from its ambiguity, two goals at once",
-        f"share of test jets in the bands ({_BANDS}): head with one angle - head with a vector, same goal and loss",
+        f"share of test jets in the bands ({_BANDS}), released construction: its head of one angle - a head of two "
+        "numbers, same goal and loss",
         source="Figure 3 and its text",
         family="Figure 3",
         jet_by_jet=0.1,
@@ -101,7 +102,7 @@ CLAIMS: tuple[Claim, ...] = (
     _order(
         "figure3-width",
         "the bands of SMEFTNet-Bit are the wider ones",
-        "share of test jets in the bands, head with one angle: SMEFTNet - SMEFTNet-Bit",
+        "share of test jets in the bands, released construction: SMEFTNet - SMEFTNet-Bit",
         source="Figure 3 and its text",
         family="Figure 3",
         jet_by_jet=0.1,
