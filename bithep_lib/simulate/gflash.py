@@ -41,7 +41,7 @@ class Tuning:
 
     Attributes:
         response: visible over deposited energy, and ``stochastic`` its resolution in sqrt(GeV).
-        maximum: added to the paper's T; ``shape`` multiplies its alpha - 1; ``spread`` the fluctuations of both.
+        maximum: multiplies the paper's T, ``shape`` its alpha - 1, and ``spread`` the fluctuations of both.
         track: GeV that the primary particle itself leaves in a layer, e-folding along ``track_length``.
         conversion: mean depth at which a photon becomes a pair; 0 for electrons.
         core, tail: multiply the paper's R_C and R_T; ``core_share`` its p.
@@ -51,7 +51,7 @@ class Tuning:
 
     response: float
     stochastic: float
-    maximum: float = 0.0
+    maximum: float = 1.0
     shape: float = 1.0
     spread: float = 1.0
     track: float = 0.0
@@ -67,8 +67,8 @@ class Tuning:
 
 
 TUNED = {
-    "ds1-photons": Tuning(response=1.0, stochastic=0.065, conversion=9 / 7),
-    "ds2": Tuning(response=0.945, stochastic=0.12, track=0.007, track_length=4.0),
+    "ds1-photons": Tuning(response=1.0, stochastic=0.065, conversion=9 / 7, halo=0.05),
+    "ds2": Tuning(response=0.945, stochastic=0.12, track=0.007, track_length=4.0, halo=0.05),
 }
 TUNED["ds3"] = TUNED["ds2"]
 """The constants of each data set; ds3 is the detector of ds2 in finer voxels."""
@@ -158,7 +158,7 @@ def _longitudinal(
 ) -> tuple[np.ndarray, np.ndarray]:
     """alpha and T of each shower, (N, 1) each: section 4.1 of the paper, sampling calorimeter."""
     y = np.log(energy * 1e3 / m.critical_energy)
-    t_max = y - 0.812 - 0.55 / m.sampling_frequency - 0.69 * (1 - m.e_hat) + tuning.maximum
+    t_max = y - 0.812 - 0.55 / m.sampling_frequency - 0.69 * (1 - m.e_hat)
     alpha = 0.81 + (0.458 + 2.26 / m.z) * y - 0.476 / m.sampling_frequency
     sigma_t, sigma_a = (
         tuning.spread * np.clip(1 / np.maximum(a + b * y, 1e-9), 0, 0.5) for a, b in ((-2.5, 1.25), (-0.82, 0.79))
@@ -166,7 +166,7 @@ def _longitudinal(
     rho = np.clip(0.784 - 0.023 * y, 0, 1)
     z = random.standard_normal((2, *energy.shape))
     plus, minus = np.sqrt((1 + rho) / 2) * z[0], np.sqrt((1 - rho) / 2) * z[1]
-    t_max = np.maximum(t_max, 0.3) * np.exp(sigma_t * (plus + minus))
+    t_max = tuning.maximum * np.maximum(t_max, 0.3) * np.exp(sigma_t * (plus + minus))
     alpha = (1 + tuning.shape * np.maximum(alpha - 1, 0.1)) * np.exp(sigma_a * (plus - minus))
     return np.maximum(alpha, 1.1), t_max
 

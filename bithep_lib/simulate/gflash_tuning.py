@@ -1,0 +1,101 @@
+"""Fit the free constants of the GFLASH parametrisation to showers of Geant4.
+
+    python -m bithep_lib.simulate.gflash_tuning ds2 FOLDER
+
+What is compared, in groups of incident energy: mean and spread of the energy in each layer and of the whole response,
+and, in groups of layers, the energy and the hit voxels of each ring and the mean and spread of the logarithm of a hit
+voxel's energy. The parametrised showers have the incident energies of the simulated ones.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from bithep_lib.data import calochallenge
+from bithep_lib.data.calochallenge import Showers
+from bithep_lib.simulate.gflash import TUNED, Tuning, shower
+
+__all__ = ["main", "pulls", "summary", "tune"]
+
+ENERGY_GROUPS = 4
+LAYER_GROUPS = 9
+TOLERANCE = 0.05  # a parametrisation this close, relatively, is close enough: what counts beside statistical errors
+SHOWERS = 1000  # parametrised ones a step, at least
+STEP = 0.1  # relative, for derivatives: larger than the noise of the comparison
+
+
+def summary(showers: Showers) -> tuple[np.ndarray, np.ndarray]:
+    """What is compared, and its standard error: (n_quantities,) each."""
+    g = showers.geometry
+    rows = []
+    voxels = showers.voxels / showers.incident[:, None]
+    energy = np.stack([voxels[:, g.slice(i)].sum(1) for i in range(g.n_layers)], axis=1)
+    rows += [*energy.T, voxels.sum(1)]
+    rows += [np.abs(row - row.mean()) for row in rows]  # the spread, as a mean, so that it has a simple error
+    for layers in np.array_split(np.arange(g.n_layers), min(g.n_layers, LAYER_GROUPS)):
+        for bins in {g.layers[i].r_edges for i in layers}:
+            same = [i for i in layers if g.layers[i].r_edges == bins]
+            cells = np.stack([voxels[:, g.slice(i)].reshape(-1, *g.shape(i)) for i in same], axis=1)
+            rows += [*cells.sum(axis=(1, 2)).T, *(cells > 0).mean(axis=(1, 2)).T]
+        hit = np.concatenate([showers.voxels[:, g.slice(i)] for i in layers], axis=1)
+        count = np.maximum((hit > 0).sum(1), 1)
+        logarithm = np.log(np.where(hit > 0, hit, 1))
+        mean = logarithm.sum(1) / count
+        spread = np.sqrt(np.maximum((logarithm**2).sum(1) / count - mean**2, 0))
+        rows += [np.exp(mean), np.exp(spread)]  # positive, so that a relative tolerance means something
+    table = np.array(rows)
+    return table.mean(1), table.std(1) / np.sqrt(len(showers))
+
+
+def pulls(simulated: Showers, tuning: Tuning, seed: int = 1) -> np.ndarray:
+    """Differences to ``simulated`` over tolerance and statistical error, group by group of incident energy."""
+    order = np.argsort(simulated.incident, kind="stable")
+    differences = []
+    for part in np.array_split(order, ENERGY_GROUPS):
+        target, error = summary(simulated[part])
+        incident = np.tile(simulated.incident[part], -(-SHOWERS // ENERGY_GROUPS // len(part)))
+        made = Showers(incident, shower(simulated.dataset, incident, seed, tuning), simulated.dataset)
+        value, noise = summary(made)
+        scale = np.sqrt(error**2 + noise**2 + (TOLERANCE * target) ** 2) + 1e-9
+        differences.append((value - target) / scale)
+    return np.concatenate(differences)
+
+
+def tune(simulated: Showers, start: Tuning | None = None) -> Tuning:
+    """The constants with the smallest sum of squared pulls (robust: few quantities that cannot fit do not decide).
+
+    Constants that are zero at the start stay zero.
+    """
+    start = start or TUNED[simulated.dataset]
+    names = [f.name for f in fields(start) if getattr(start, f.name) > 0 and f.name != "conversion"]
+    values = np.array([getattr(start, name) for name in names])
+
+    def difference(factors: np.ndarray) -> np.ndarray:
+        return pulls(simulated, replace(start, **dict(zip(names, values * factors, strict=True))))
+
+    fit = least_squares(
+        difference, np.ones(len(names)), diff_step=STEP, loss="soft_l1", bounds=(0.05, 20.0), max_nfev=12
+    )
+    return replace(start, **dict(zip(names, (values * fit.x).tolist(), strict=True)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: print the constants that fit a folder of simulated showers."""
+    parser = argparse.ArgumentParser(prog="python -m bithep_lib.simulate.gflash_tuning")
+    parser.add_argument("dataset", choices=sorted(TUNED))
+    parser.add_argument("folder", help="showers of Geant4")
+    parser.add_argument("-n", type=int, help="use the first n")
+    options = parser.parse_args(arguments)
+    simulated = calochallenge.load(options.folder, options.dataset, options.n)
+    for name, tuning in (("now", TUNED[options.dataset]), ("fitted", tune(simulated))):
+        numbers = ", ".join(f"{key}={value:.3g}" for key, value in asdict(tuning).items())
+        print(f"{name}: rms pull {np.sqrt((pulls(simulated, tuning) ** 2).mean()):.2f}; Tuning({numbers})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
