@@ -22,6 +22,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import ListedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
+from PIL import Image
 
 from bithep_lib.data.calochallenge.geometry import Geometry
 from bithep_lib.data.calochallenge.showers import Showers
@@ -119,10 +120,11 @@ class ShowerView:
 
     @cached_property
     def png(self) -> str:
-        """:meth:`figure` in base64."""
-        buffer = io.BytesIO()
-        self.figure().savefig(buffer, format="png", dpi=80, metadata={"Software": None})
-        return base64.b64encode(buffer.getvalue()).decode()
+        """:meth:`figure` in base64, in 256 colours: half of the size."""
+        full, small = io.BytesIO(), io.BytesIO()
+        self.figure().savefig(full, format="png", dpi=100)
+        Image.open(full).convert("RGB").quantize(256).save(small, format="png", optimize=True)
+        return base64.b64encode(small.getvalue()).decode()
 
     def figure(self) -> Figure:
         """The first view as a figure."""
@@ -132,7 +134,7 @@ class ShowerView:
         order = np.argsort(-away[:, 0], kind="stable")
         level = self._levels()
         colours = mpl.colors.to_rgba_array(COLOURS)[level.astype(int) * len(COLOURS) // 256]
-        colours[:, 3] = 0.25 + 0.6 * level / 255
+        colours[:, 3] = 0.1 + 0.8 * np.square(level / 255)
         with new_figure(figsize=(WIDTH / 100, HEIGHT / 100)) as (fig, ax):
             z, turn = _depths(one), np.linspace(0, 2 * np.pi, 65)
             axis = np.array([z[0] - _before(one), z[-1]])
