@@ -359,23 +359,21 @@ class CaloINN(nn.Module):
             z, _ = block(z, condition)
         self.train(training)
 
-    def encode(
-        self, voxels: Tensor, incident: Tensor, *, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def encode(self, voxels: Tensor, incident: Tensor, *, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the flow works on: x (B, D) and the condition (B, 1).
 
         Args:
             voxels: (B, n_voxels) in MeV.
             incident: (B,) incident energies in MeV.
-            generator: of the uniform noise that fills the gap between empty voxels and the smallest energies; a fresh
-                one each time a shower is seen. None: no noise.
+            noise: (B, D) uniform in [0, 1), new each time a shower is seen: times the setting ``noise`` it fills the
+                gap between empty voxels and the smallest energies. None: nothing is added.
         """
         energies = ratios.layer_energies(voxels, self.geometry)
         y = torch.cat(
             [ratios.voxel_fractions(voxels, energies, self.geometry), ratios.energy_ratios(energies, incident)], dim=1
         )
-        if generator is not None:
-            y = y + self.settings.noise * torch.rand(y.shape, generator=generator, dtype=y.dtype).to(y.device)
+        if noise is not None:
+            y = y + self.settings.noise * noise
         return (y + LOG_OFFSET).log(), (incident[:, None] / 1000).log10()
 
     def decode(self, x: Tensor, incident: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ Example:
 
 from bithep_lib.train.angle import AngleTask, sin2_loss
 from bithep_lib.train.fitting import FitResult, fit, predict
+from bithep_lib.train.generative import FlowTask, MatchingTask
 from bithep_lib.train.tasks import ClassificationTask
 
-__all__ = ["AngleTask", "ClassificationTask", "FitResult", "fit", "predict", "sin2_loss"]
+__all__ = ["AngleTask", "ClassificationTask", "FitResult", "FlowTask", "MatchingTask", "fit", "predict", "sin2_loss"]
