@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc
+from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from numpy.typing import ArrayLike
 
@@ -140,6 +142,23 @@ def interference(phi: ArrayLike, weights: Mapping[str, ArrayLike], *, bins: int 
             ax.errorbar(centre, mean, error, label=name, marker="o", markersize=4, **line)
         ax.axhline(0, color=OKABE_ITO["black"], linewidth=0.8)
         ax.set(xlabel=r"$\varphi$ modulo $\pi$ [rad]", ylabel=r"mean $r_1$ [TeV$^2$]", xlim=(-np.pi / 2, np.pi / 2))
+        ax.legend()
+    return fig
+
+
+def training_curves(histories: Mapping[str, pd.DataFrame], *, axis: float) -> Figure:
+    """Loss on the validation jets against the epoch, with that of the moment axis on the same jets.
+
+    Args:
+        histories: for each network the history of `train.fit`.
+        axis: <sin^2 delta> of the moment axis.
+    """
+    with new_figure(figsize=(5.2, 3.2)) as (fig, ax):
+        for (name, history), line in zip(histories.items(), line_styles(len(histories)), strict=True):
+            ax.plot(history.index, history["valid_loss"], marker="o", markersize=4, label=name, **line)
+        ax.axhline(axis, color=OKABE_ITO["grey"], linestyle="--", label="moment axis")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set(xlabel="epoch", ylabel=r"validation $\langle\sin^2\delta\rangle$")
         ax.legend()
     return fig
 
