@@ -16,6 +16,7 @@ from bithep_lib.data import wz
 from bithep_lib.data.wz import kinematics as kin
 from bithep_lib.simulate import micro_mc as toy
 from bithep_lib.simulate import wz as generator
+from bithep_lib.simulate.diboson_phase_space import patterns
 from bithep_lib.simulate.micro_mc import micro_mc
 
 needs_generator = pytest.mark.skipif(
@@ -101,6 +102,19 @@ def test_interference_pattern(sample: wz.WZJets) -> None:
     both = sample.r1 * np.cos(2 * phi) + sample.r1t * np.sin(2 * phi)
     assert both[hard].mean() < 1.5 * both.mean()
     assert (sample.r1**2 <= 4 * sample.r2 * (1 + 1e-9)).all()
+
+
+def test_weights_agree_with_amplitudes_that_never_saw_pythia(sample: wz.WZJets) -> None:
+    few = sample[np.abs(sample.cos_theta) < 0.8]
+    m, cosine, phi = few.truth["m_wz"], few.truth["cos_scattering"], few.phi_decay.astype(np.float64)
+    pt = np.sqrt((m / 2) ** 2 - 86**2) * np.sqrt(1 - cosine**2)
+    chosen = (pt > 500) & (pt < 600)
+    columns = (few.r1 * np.cos(2 * phi), few.r1t * np.sin(2 * phi), few.r2, few.r2t)
+    theory = patterns(pt[chosen].mean(), np.quantile(cosine[chosen], np.linspace(0.05, 0.95, 10)))
+    for name, column, expected in zip(theory._fields, columns, theory, strict=True):
+        value, error = mean(column[chosen])
+        assert error < 0.06 * abs(expected)
+        assert abs(value - expected) < 3 * error + 0.02 * abs(expected), name
 
 
 def test_event_counts_give_the_cross_section() -> None:

@@ -1,6 +1,6 @@
 """Validation of the W jets: what was selected, how the interference grows, how well an axis finds the decay plane."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 
 from bithep_lib.data import wz
 from bithep_lib.plots.style import OKABE_ITO, line_styles, new_figure, step_histogram
+from bithep_lib.simulate.diboson_phase_space import M_W, M_Z, Patterns
 
-M_W = 80.37  # GeV
+HARD_EDGES = np.array([430.0, 500, 550, 650, 800, 1000, 1500])  # GeV
 PEEKS = 0.8  # |cos theta|: beyond, the softer quark has less than a tenth of the momentum, which soft drop removes
 
 
@@ -34,46 +35,43 @@ def selection(jets: wz.WZJets, *, bins: int = 40) -> Figure:
     return fig
 
 
-def growth(
-    jets: wz.WZJets,
-    theory: Mapping[str, tuple[ArrayLike, ArrayLike]],
-    *,
-    edges: ArrayLike = (480, 550, 650, 800, 1000, 1500),
-) -> Figure:
-    """Size of the interference patterns and of the squares against the W's transverse momentum.
+def growth(jets: wz.WZJets, pt: ArrayLike, theory: Sequence[Patterns]) -> Figure:
+    """Size of the interference patterns and of the squares against the transverse momentum in the W Z frame.
+
+    Only decays with abs(cos theta) < 0.8 count, on both sides.
 
     Args:
-        theory: ``"linear"`` and ``"quadratic"`` to (transverse momenta in GeV, expected values): lines beside the
-            points of the two panels.
-        edges: of the bins in transverse momentum, GeV.
+        pt: (K,) in GeV, where ``theory`` gives the expectations.
     """
-    phi = jets.phi_decay.astype(np.float64)
-    panels = {
-        "linear": (
-            {
-                r"$-2\langle r_1\cos 2\varphi\rangle$": -2 * jets.r1 * np.cos(2 * phi),
-                r"$-2\langle \tilde r_1\sin 2\varphi\rangle$": -2 * jets.r1t * np.sin(2 * phi),
-            },
-            r"interference [TeV$^2$]",
+    chosen = jets[np.abs(jets.cos_theta) < PEEKS]
+    phi, truth = chosen.phi_decay.astype(np.float64), chosen.truth
+    hard = np.sqrt((truth["m_wz"] / 2) ** 2 - ((M_W + M_Z) / 2) ** 2) * np.sqrt(1 - truth["cos_scattering"] ** 2)
+    expected = Patterns(*np.transpose(theory))
+    panels = (
+        (
+            (r"$C_W$: $-2\langle r_1\cos 2\varphi\rangle$", -2 * chosen.r1 * np.cos(2 * phi), -2 * expected.cw),
+            (
+                r"$C_{\widetilde W}$: $-2\langle \tilde r_1\sin 2\varphi\rangle$",
+                -2 * chosen.r1t * np.sin(2 * phi),
+                -2 * expected.cwt,
+            ),
         ),
-        "quadratic": (
-            {r"$\langle r_2\rangle$": jets.r2, r"$\langle \tilde r_2\rangle$": jets.r2t},
-            r"square [TeV$^4$]",
+        (
+            (r"$C_W$: $\langle r_2\rangle$", chosen.r2, expected.cw_squared),
+            (r"$C_{\widetilde W}$: $\langle \tilde r_2\rangle$", chosen.r2t, expected.cwt_squared),
         ),
-    }
-    edges, pt = np.asarray(edges, float), jets.truth["w_pt"]
-    with new_figure(1, 2, figsize=(8.4, 3.5)) as (fig, axes):
-        for ax, (name, (columns, ylabel)) in zip(axes, panels.items(), strict=True):
-            for shift, (label, values), line in zip((0.99, 1.01), columns.items(), line_styles(2), strict=True):
-                x, mean, error = _binned(pt, values, edges)
-                ax.errorbar(
-                    shift * x, mean, error, label=label, fmt="o", markersize=4, color=line["color"], capsize=2
-                )  # fmt: skip
-            ax.plot(*theory[name], color=OKABE_ITO["black"], linewidth=1, label="theory")
-            ax.set(xscale="log", yscale="log", xlabel=r"$p_T$ of the W [GeV]", ylabel=ylabel)
+    )
+    with new_figure(1, 2, figsize=(8.6, 3.6)) as (fig, axes):
+        for ax, curves, ylabel in zip(axes, panels, ("interference [TeV$^2$]", "square [TeV$^4$]"), strict=True):
+            for shift, (label, values, line), style in zip((0.99, 1.01), curves, line_styles(2), strict=True):
+                x, mean, error = _binned(hard, values, HARD_EDGES)
+                ax.errorbar(shift * x, mean, error, fmt="o", markersize=4, color=style["color"], capsize=2, label=label)
+                ax.plot(pt, line, linewidth=1, **style)
+            ax.set(xscale="log", yscale="log", xlabel=r"$p_T$ of the W in the $WZ$ frame [GeV]", ylabel=ylabel)
             ax.set_xticks([500, 700, 1000, 1500], ["500", "700", "1000", "1500"])
             ax.minorticks_off()
             ax.legend()
+        axes[0].set_yticks([2, 5, 10, 20], ["2", "5", "10", "20"])
     return fig
 
 

@@ -137,8 +137,8 @@ def channels(process: HardProcess, z_current: np.ndarray) -> tuple[np.ndarray, .
 
     def line(a: np.ndarray, inner: np.ndarray, b: np.ndarray) -> np.ndarray:
         """antiquark-bar a-slash inner-slash b-slash quark / inner^2."""
-        matrices = _slash(a, _SIGMA_BAR), _slash(inner, _SIGMA), _slash(b, _SIGMA_BAR)
-        return np.einsum("na,nab,nbc,ncd,nd->n", antiquark, *matrices, quark) / dot(inner, inner)
+        right = _slash(inner, _SIGMA) @ (_slash(b, _SIGMA_BAR) @ quark[..., None])
+        return (antiquark[:, None] @ _slash(a, _SIGMA_BAR) @ right)[:, 0, 0] / dot(inner, inner)
 
     t_channel = first * line(w_current, t, z_current)
     u_channel = second * line(z_current, u, w_current)
@@ -198,7 +198,8 @@ def spinor(p: np.ndarray, helicity: int) -> np.ndarray:
 def current(outgoing: np.ndarray, other: np.ndarray, helicity: int) -> np.ndarray:
     """J^mu = ubar(outgoing) gamma^mu v(other), complex (N, 4): conserved, J . (outgoing + other) = 0."""
     sigma = _SIGMA_BAR if helicity < 0 else _SIGMA
-    return np.einsum("na,mab,nb->nm", spinor(outgoing, helicity).conj(), sigma, spinor(other, helicity))
+    pairs = spinor(outgoing, helicity).conj()[:, :, None] * spinor(other, helicity)[:, None, :]
+    return pairs.reshape(-1, 4) @ sigma.reshape(4, 4).T
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -211,7 +212,7 @@ def _summed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _slash(a: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    return np.einsum("nm,mab->nab", a * METRIC, sigma)
+    return ((a * METRIC) @ sigma.reshape(4, 4)).reshape(-1, 2, 2)
 
 
 def _tensor(k: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -222,14 +223,14 @@ def _tensor(k: np.ndarray, a: np.ndarray) -> np.ndarray:
 
 def _contract(f: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """F^{mu nu} a_mu b_nu."""
-    return np.einsum("nmv,nm,nv->n", f, a * METRIC, b * METRIC)
+    return ((a * METRIC)[:, None] @ f @ (b * METRIC)[..., None])[:, 0, 0]
 
 
 def _trace(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """A_{lambda mu} B^mu_nu C^{nu lambda}."""
-    return np.einsum("nab,nbc,nca->n", a * METRIC, b * METRIC, c * METRIC)
+    return (((a * METRIC) @ (b * METRIC)) * (c * METRIC).transpose(0, 2, 1)).sum((1, 2))
 
 
 def _dual(f: np.ndarray) -> np.ndarray:
     """F~^{mu nu} = eps^{mu nu rho sigma} F_{rho sigma} / 2."""
-    return 0.5 * np.einsum("abcd,ncd->nab", _EPSILON, f * METRIC[:, None] * METRIC)
+    return 0.5 * ((f * METRIC[:, None] * METRIC).reshape(-1, 16) @ _EPSILON.reshape(16, 16)).reshape(-1, 4, 4)

@@ -3,14 +3,25 @@
 Decays are isotropic: weight the events with the squared amplitude to get those of nature.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from bithep_lib.data.wz.kinematics import boost
-from bithep_lib.simulate.diboson_amplitudes import HardProcess, dot
+from bithep_lib.data.wz.kinematics import boost, cos_theta, decay_angle
+from bithep_lib.simulate.diboson_amplitudes import HardProcess, amplitudes, dot, weights
 
-__all__ = ["directions", "phase_space", "two_body"]
+__all__ = ["Patterns", "directions", "patterns", "phase_space", "two_body"]
 
 M_W, M_Z, WIDTH = 80.37, 91.19, 2.1  # GeV; bosons are drawn from a Gaussian, their exact shape is of no importance here
+
+
+class Patterns(NamedTuple):
+    """Means of r1 cos 2 phi and r1t sin 2 phi (TeV^2) and of r2 and r2t (TeV^4)."""
+
+    cw: float
+    cwt: float
+    cw_squared: float
+    cwt_squared: float
 
 
 def phase_space(energy: float, n: int, seed: int, cos_scattering: float | None = None) -> HardProcess:
@@ -52,3 +63,28 @@ def directions(generator: np.random.Generator, n: int) -> np.ndarray:
     """Isotropic unit vectors (n, 3)."""
     v = generator.normal(size=(n, 3))
     return v / np.linalg.norm(v, axis=1, keepdims=True)
+
+
+def patterns(
+    pt: float, cos_scattering: np.ndarray, n: int = 2000, seed: int = 1, cos_decay_max: float = 0.8
+) -> Patterns:
+    """What the exact amplitudes expect of W bosons with transverse momentum ``pt`` in the rest frame of W and Z.
+
+    Args:
+        pt: GeV.
+        cos_scattering: (K,), cosines of the angle between W and beam over which is averaged.
+        n: random decays at each of them.
+        cos_decay_max: only decays with a polar angle of abs(cos theta) below; the default is where soft drop sees both
+            quarks.
+    """
+    found = []
+    for cosine in cos_scattering:
+        energy = np.hypot(pt / np.sqrt(1 - cosine**2), (M_W + M_Z) / 2)
+        process = phase_space(energy, n, seed, cosine)
+        w, z = process.fermion + process.antifermion, process.lepton + process.antilepton
+        rate = (np.abs(amplitudes(process).sm) ** 2).sum(0)
+        rate = rate * (np.abs(cos_theta(process.fermion, w, z)) < cos_decay_max)
+        r, phi = weights(process), decay_angle(process.fermion, w, z)
+        columns = (r.r1 * np.cos(2 * phi), r.r1t * np.sin(2 * phi), r.r2, r.r2t)
+        found.append([np.average(column, weights=rate) for column in columns])
+    return Patterns(*np.mean(found, axis=0))
