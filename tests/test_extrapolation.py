@@ -49,6 +49,17 @@ def test_the_band_opens_with_the_distance_and_with_the_errors():
     assert wide.high[0] - wide.low[0] > far
 
 
+def test_errors_that_no_form_can_believe_are_scaled():
+    """A zigzag of 2e-3 around a smooth curve: the same band whether 1e-4 or the truth was stated as its error."""
+    y, _ = true_curve("power law", 0.4)
+    y = y + 2e-3 * np.array([1, -1, 1, -1, 1, -1, 1])
+    stated, honest = (extrapolate(SIZES, y, np.full(7, error), PAPER) for error in (1e-4, 2e-3))
+    assert stated.scale > 15
+    assert stated.scale * 1e-4 == pytest.approx(honest.scale * 2e-3, rel=0.3)
+    assert stated.high - stated.low == pytest.approx(honest.high - honest.low, rel=0.3)
+    assert extrapolate(SIZES, true_curve("power law", 0.4)[0], np.full(7, 1e-3), PAPER).scale == 1
+
+
 def test_no_asymptote_lies_above_what_is_possible():
     """A curve that goes straight up in log n: the slow forms would go beyond 1."""
     found = extrapolate(SIZES, 0.8 + 0.02 * np.log10(SIZES / 1000), np.full(7, 1e-4), [PAPER, 1e12])

@@ -6,8 +6,10 @@ shapes the approach to it, and fit most measured curves about equally well (Vier
 .. math:: m(n) = A - B\, g_s(n), \qquad
    g_s(n) = n^{-s}, \quad \frac{1}{\ln(1 + n/s)}, \quad e^{-(n/s)^{1/4}} .
 
-What they disagree about is what the data do not say, so the band is the envelope of the three. It is a guess with an
-error, never a measurement: `backtest` shows how good such guesses were where the answer is known.
+What they disagree about is what the data do not say, so the band is the envelope of the three. Where none of them
+describes the points within their errors, the errors are too small (they lack the luck of the training jets, for one),
+and are scaled up as the Particle Data Group does it. The band is a guess with an error, never a measurement: `backtest`
+shows how good such guesses were where the answer is known.
 """
 
 from collections.abc import Callable
@@ -39,7 +41,9 @@ class Extrapolation:
     curves: the best fit of each form, (K,).
     low, high: (K,) envelope over the forms of the central intervals at ``level``.
     asymptote: the best fit's value at infinitely many jets, for each form.
-    chi2: of the best fit of each form, for (sizes - 3) degrees of freedom.
+    chi2: of the best fit of each form, with the errors as given, for (sizes - 3) degrees of freedom.
+    scale: factor by which the errors were enlarged, at least 1: the root of the smallest chi squared per degree of
+        freedom.
     level: of the intervals.
     """
 
@@ -49,6 +53,7 @@ class Extrapolation:
     high: NDArray[np.float64]
     asymptote: dict[str, float]
     chi2: dict[str, float]
+    scale: float
     level: float
 
 
@@ -110,18 +115,35 @@ def extrapolate(
     _check(n, y, e, upper)
     where = np.atleast_1d(np.asarray(at, dtype=np.float64))
     unit = np.exp(np.log(n).mean())
-    draws = np.random.default_rng(seed).normal(y, e, size=(n_resamples, len(n)))
-    samples = np.concatenate([y[None], np.minimum(draws, upper)])  # the first row is the measurement itself
-    curves, asymptote, chi2, low, high = {}, {}, {}, [], []
-    for name, (shape, (first, last)) in FORMS.items():
-        s = np.geomspace(first, last, _GRID)[:, None]
-        a, b, found, chosen = _fit(shape(n / unit, s), samples, 1 / e**2, upper)
-        lines = a[:, None] - b[:, None] * shape(where / unit, s)[chosen]
-        curves[name], asymptote[name], chi2[name] = lines[0], float(a[0]), float(found[0])
-        edges = np.quantile(lines[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
-        low.append(np.minimum(edges[0], lines[0]))
-        high.append(np.maximum(edges[1], lines[0]))
-    return Extrapolation(where, curves, np.min(low, axis=0), np.max(high, axis=0), asymptote, chi2, level)
+    grids = {name: np.geomspace(*limits, _GRID)[:, None] for name, (_, limits) in FORMS.items()}
+
+    def fits(samples: NDArray[np.float64]) -> dict[str, tuple[NDArray[np.float64], ...]]:
+        return {name: _fit(shape(n / unit, grids[name]), samples, e**-2, upper) for name, (shape, _) in FORMS.items()}
+
+    best = fits(y[None])
+    chi2 = {name: float(found[2][0]) for name, found in best.items()}
+    scale = max(1.0, float(np.sqrt(min(chi2.values()) / (len(n) - 3))))
+    draws = np.random.default_rng(seed).normal(y, scale * e, size=(n_resamples, len(n)))
+    resampled = fits(np.minimum(draws, upper))
+    curves, low, high = {}, [], []
+    for name, (shape, _) in FORMS.items():
+        (curves[name],), lines = (
+            a[:, None] - b[:, None] * shape(where / unit, grids[name])[chosen]
+            for a, b, _, chosen in (best[name], resampled[name])
+        )
+        edges = np.quantile(lines, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low.append(np.minimum(edges[0], curves[name]))
+        high.append(np.maximum(edges[1], curves[name]))
+    return Extrapolation(
+        n_train=where,
+        curves=curves,
+        low=np.min(low, axis=0),
+        high=np.max(high, axis=0),
+        asymptote={name: float(found[0][0]) for name, found in best.items()},
+        chi2=chi2,
+        scale=scale,
+        level=level,
+    )
 
 
 def backtest(n_train: ArrayLike, values: ArrayLike, errors: ArrayLike, **options: float) -> Backtest:
