@@ -51,7 +51,7 @@ def preprocessing(rounds: int) -> None:
         showers = sparse_showers(dataset, n)
         with tempfile.TemporaryDirectory() as folder:
             columns[dataset] = n / interleaved(steps(showers, Path(folder)), rounds=rounds).median()
-    table = pd.DataFrame(columns)[list(DATASETS)]
+    table = pd.DataFrame(columns).reindex(columns["ds2"].index)
     print("showers per CPU second")
     print(table.to_string(float_format="{:,.0f}".format, na_rep="-"), end="\n\n")
 
