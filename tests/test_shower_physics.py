@@ -7,6 +7,7 @@ from scipy.special import gammainc, logit
 from bithep_lib.data.calochallenge import Showers, geometry
 from bithep_lib.evaluate.shower_physics import (
     CRITICAL_ENERGY,
+    MOLIERE_RADIUS,
     Resolution,
     containment,
     depth_profile,
@@ -89,3 +90,13 @@ def test_energies_above_100_gev_count_one_third():
     mixed = Showers(incident, np.ones((11, 6480), np.float32), "ds2")
     expected = 6480 * (2 / 3 / 1e4 + 1 / 3 / 2e5)
     assert ratio_moments(mixed).loc[("ratio", 0), "mean"] == pytest.approx(expected)
+
+
+def test_gflashs_medium_is_the_one_of_the_theory():
+    from bithep_lib.simulate.geant4.stacks import STACKS
+    from bithep_lib.simulate.effective_medium import medium
+
+    tungsten = medium(STACKS["ds2"][0])
+    assert tungsten.critical_energy == pytest.approx(CRITICAL_ENERGY, rel=0.01)
+    assert tungsten.moliere == pytest.approx(MOLIERE_RADIUS, rel=0.01)
+    assert 3.4 / tungsten.x0 == pytest.approx(geometry("ds2").layer_depth, rel=0.01)

@@ -104,7 +104,7 @@ class Resolution:
 
 
 def fit_resolution(table: pd.DataFrame) -> Resolution:
-    """Fit the two terms to the resolutions of `response`, weighted with their errors.
+    """Fit the two terms to the squared resolutions of `response`, weighted with their errors.
 
     Raises:
         ValueError: fewer than three energies.
@@ -112,19 +112,13 @@ def fit_resolution(table: pd.DataFrame) -> Resolution:
     if len(table) < 3:
         raise ValueError(f"a resolution needs at least three energies, got {len(table)}")
 
-    def model(energy: NDArray, stochastic: float, constant: float) -> NDArray:
-        return np.hypot(stochastic / np.sqrt(energy), constant)
-
-    best, covariance = curve_fit(
-        model,
-        table["energy"],
-        table["resolution"],
-        sigma=table["resolution_error"],
-        absolute_sigma=True,
-        p0=(0.15, 0.01),
-        bounds=(0, np.inf),
-    )
-    errors = np.sqrt(np.diag(covariance))
+    # In the squares it is a straight line: sigma^2 = s^2 / E + c^2, and c^2 may come out below zero by chance.
+    square, error = table["resolution"] ** 2, 2 * table["resolution"] * table["resolution_error"]
+    terms = np.column_stack([1 / table["energy"], np.ones(len(table))]) / error.to_numpy()[:, None]
+    covariance = np.linalg.inv(terms.T @ terms)
+    squares = covariance @ terms.T @ (square / error).to_numpy()
+    best = np.sqrt(np.maximum(squares, 0))
+    errors = np.sqrt(best**2 + np.sqrt(np.diag(covariance))) - best  # upwards, so that 0 has one as well
     return Resolution(best[0], errors[0], best[1], errors[1])
 
 

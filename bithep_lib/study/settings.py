@@ -59,7 +59,7 @@ class Showers(Settings):
 
     data: str = choice("which showers", "sample", "simulate", "gflash", "public", or_path=True, default="sample")
     dataset: str = choice("detector and particle to judge on", "ds1-photons", "ds2", default="ds1-photons")
-    n_showers: int = integer("showers to judge with, cut into four sets", low=300)
+    n_showers: int = integer("showers to judge with (at most), cut into four sets", low=300)
     classifier: str = choice("settings of the judge's classifier", "smoke", "book", "laptop", "challenge")
 
 
