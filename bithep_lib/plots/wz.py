@@ -99,6 +99,8 @@ def _against_cos_theta(ax: Axes, jets: wz.WZJets, columns: Mapping[str, np.ndarr
         x, mean, error = _binned(np.abs(jets.cos_theta), values, edges)
         ax.errorbar(x, mean, error, label=label, marker="o", markersize=4, capsize=2, **line)
     ax.set(xlabel=r"$|\cos\theta|$ of the decay", ylabel=r"$\langle\sin^2\delta\rangle$", yscale="log", xlim=(0, 1))
+    ax.set_yticks([0.002, 0.005, 0.01, 0.02, 0.05], ["0.002", "0.005", "0.01", "0.02", "0.05"])
+    ax.minorticks_off()
     ax.legend()
 
 
