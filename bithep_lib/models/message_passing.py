@@ -23,6 +23,9 @@ from torch import Tensor, nn
 AXIS = 0.02
 """Below this part of the radius a particle has no direction: a / sqrt(a^2 + (AXIS R)^2) is smooth on the axis."""
 
+POINT = 1e-6
+"""Below this part of the radius a length is zero."""
+
 
 def neighbourhoods(a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Who sends how much to whom: the cut-off is c(d) = (1 - d^2)^2 for d < 1.
@@ -58,6 +61,62 @@ JETS = 16
 """How many jets' pairs are done at a time on a CPU: a megabyte of messages stays in its cache."""
 
 
+def spin2_sums(a: Tensor, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Sums over particles that turn by twice the angle when the jet turns by an angle.
+
+    .. math:: S = \frac{1}{T} \sum_i z_i |a_i|\, (\cos 2\phi_i, \sin 2\phi_i), \qquad
+              S_k = \frac{1}{T} \sum_i z_i |a_i|\, (h_{ik} - \bar h_k)\, (\cos 2\phi_i, \sin 2\phi_i)
+
+    Args:
+        a, z: as in `neighbourhoods`.
+        h: (B, N, n) invariant features, of which \bar h is the mean with weights z.
+
+    Returns:
+        S (B, 2); S_k (B, n, 2); the width T = sum z |a| of each jet (B,).
+    """
+    length = a.norm(dim=-1)
+    width = (z * length).sum(1).clamp_min(POINT)
+    x, y = a.unbind(-1)
+    weight = z / (length.clamp_min(POINT) * width.unsqueeze(1))
+    spin2 = torch.stack([x * x - y * y, 2 * x * y], dim=-1) * weight.unsqueeze(-1)
+    centred = h - z.unsqueeze(1) @ h
+    return spin2.sum(1), centred.mT @ spin2, width
+
+
+class RunningNorm(nn.Module):
+    """Each input minus its mean, over its width, where both are running averages over the training batches.
+
+    Unlike batch normalisation it uses the running numbers while training, too: jets of a batch do not see each other,
+    training and evaluation compute the same function, and a batch may be a single jet. It gives every input its share
+    of the eight bits of a quantised layer, whose one scale a token would else be that of the largest input.
+
+    Args:
+        features: how many inputs.
+        memory: batches that the averages reach back to.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(self, features: int, memory: int = 100) -> None:
+        super().__init__()
+        self.memory = memory
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("variance", torch.ones(features))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, features) to (B, features)."""
+        if self.training:
+            with torch.no_grad():
+                self.batches += 1
+                share = 1 / self.batches.clamp_max(self.memory)
+                self.mean += (x.mean(0) - self.mean) * share
+                self.variance += ((x - self.mean).square().mean(0) - self.variance) * share
+        return (x - self.mean) * (self.variance + 1e-6).rsqrt()
+
+
 class MessageLayer(nn.Module):
     r"""New features of each particle and an angle to turn it by, from messages of its neighbours:
 
@@ -81,6 +140,7 @@ class MessageLayer(nn.Module):
         self.sender = nn.Linear(fan_in, hidden, bias=False)
         self.norm = nn.LayerNorm(hidden)
         self.output = nn.Linear(hidden, fan_out + 1)
+        self.twist = nn.Parameter(torch.zeros(1))  # grows from zero (arXiv:2003.04887): at first nothing is turned
 
     def forward(self, h: Tensor, a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Args: h (B, N, fan_in); a and weight as in `neighbourhoods`. Returns: (B, N, fan_out), angles (B, N)."""
@@ -95,7 +155,7 @@ class MessageLayer(nn.Module):
         parts = zip(*(t.split(jets) for t in (plane, places, sent, weight)), strict=True)
         mean = torch.cat([_mean_message(*part) for part in parts])
         out = self.output(self.norm(mean))
-        return out[..., :-1], out[..., -1]
+        return out[..., :-1], self.twist * out[..., -1]
 
 
 def _mean_message(plane: Tensor, places: Tensor, sent: Tensor, weight: Tensor) -> Tensor:

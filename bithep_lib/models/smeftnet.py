@@ -24,12 +24,8 @@ from torch import Tensor, nn
 
 from bithep_lib.bitlinear import QuantSpec
 from bithep_lib.models import smeftnet_released as released
-from bithep_lib.models.message_passing import MessageLayer, direction, neighbourhoods, turn
+from bithep_lib.models.message_passing import MessageLayer, RunningNorm, neighbourhoods, spin2_sums, turn
 from bithep_lib.quantize import QuantReport, Select, quantize_
-
-PT_SCALE = 600.0
-"""GeV: the transverse momentum of a jet enters as log(pt / PT_SCALE)."""
-
 
 _BIT_CLASS = {"none": (), "mlp": ("mlp",), "message_passing": ("message_passing",), "all": released.BLOCKS}
 
@@ -95,13 +91,10 @@ class SMEFTNet(nn.Module):
             for fan_in, (hidden, fan_out) in zip(widths[:-1], layers, strict=True)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(fan_out) for _, fan_out in layers)
+        self.standardise = RunningNorm(3 * n + 3)
         self.mlp = _perceptron([3 * n + 3, *mlp, 2])
         self.mixing = nn.Parameter(torch.zeros(n))
-        nn.init.zeros_(self.mlp[-1].weight)  # so that the untrained network is the moment axis
-        nn.init.zeros_(self.mlp[-1].bias)
-        for layer in self.message_passing:
-            nn.init.zeros_(layer.output.weight[-1])
-            nn.init.zeros_(layer.output.bias[-1])
+        self.correction = nn.Parameter(torch.zeros(2))
 
     @classmethod
     def build(
@@ -149,38 +142,24 @@ class SMEFTNet(nn.Module):
             h, a = released.pooled(self.message_passing, z, xy, mask, self.radius)
             return self.mlp(torch.cat([self.scalars(jet_pt.unsqueeze(-1)), h, a], dim=-1)).squeeze(-1)
         a = torch.where(mask.unsqueeze(-1), xy, 0.0) / self.radius
-        rho = a.norm(dim=-1, keepdim=True)  # no layer changes a length
+        rho = a.norm(dim=-1, keepdim=True)  # which no layer changes
         h = a.new_empty(*z.shape, 0)
         for layer, norm in zip(self.message_passing, self.norms, strict=True):
             weight, energy = neighbourhoods(a, z)
             h, angle = layer(torch.cat([h, rho, energy.unsqueeze(-1)], dim=-1), a, weight)
             h, a = norm(h), turn(a, angle)
-        return self._read_out(z, a, rho, h, jet_pt)
+        return self._read_out(a, z, h, jet_pt)
 
-    def _read_out(self, z: Tensor, a: Tensor, rho: Tensor, h: Tensor, jet_pt: Tensor) -> Tensor:
-        moment = z.unsqueeze(-1) * rho
-        total = moment.sum(1)
-        x, y = direction(a).unbind(-1)
-        spin2 = torch.stack([x * x - y * y, 2 * x * y], dim=1) * (moment.squeeze(-1) / total).unsqueeze(1)  # (B, 2, N)
-        s0 = spin2.sum(-1, keepdim=True)  # (B, 2, 1)
-        s = spin2 @ h  # (B, 2, n)
-        axis = s0 * (s0.square().sum(1, keepdim=True) + 1e-4).rsqrt()
-        turned = torch.stack([-axis[:, 1], axis[:, 0]], dim=1)
-        along, across = (s * axis).sum(1), (s * turned).sum(1)
-        invariants = [
-            (z.unsqueeze(1) @ h).squeeze(1),
-            along,
-            across,
-            (s0 * axis).sum(1),
-            total.log(),
-            (jet_pt / PT_SCALE).log().unsqueeze(-1),
-        ]
-        c, d = self.mlp(torch.cat(invariants, dim=-1)).unbind(-1)
-        return (
-            (s0 + (s * self.mixing).sum(-1, keepdim=True)).squeeze(-1)
-            + axis.squeeze(-1) * c.unsqueeze(-1)
-            + turned.squeeze(-1) * d.unsqueeze(-1)
-        )
+    def _read_out(self, a: Tensor, z: Tensor, h: Tensor, jet_pt: Tensor) -> Tensor:
+        """The moment axis, and two corrections to it: by sums with other weights, and by the read-out network."""
+        moment, others, width = spin2_sums(a, z, h)
+        axis = moment * (moment.square().sum(1, keepdim=True) + 1e-4).rsqrt()
+        frame = torch.stack([axis, torch.stack([-axis[:, 1], axis[:, 0]], dim=1)], dim=2)  # along and across the axis
+        pooled = (z.unsqueeze(1) @ h).squeeze(1)
+        numbers = torch.stack([(moment * axis).sum(1), width.log(), jet_pt.log()], dim=1)
+        seen = self.standardise(torch.cat([pooled, (others @ frame).flatten(1), numbers], dim=1))
+        correction = (self.correction * self.mlp(seen)).unsqueeze(1)
+        return moment + (self.mixing.unsqueeze(-1) * others).sum(1) + (frame * correction).sum(-1)
 
     @staticmethod
     def angle(output: Tensor) -> Tensor:
