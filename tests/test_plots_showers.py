@@ -115,8 +115,9 @@ def test_profiles_are_means(electrons: Showers, photons: Showers) -> None:
     ring = electrons.voxels.reshape(60, -1, 9).sum(1) / electrons.incident[:, None] / area
     assert heights(across)[1] == pytest.approx(ring[:30].mean(0), rel=1e-4)
     figure = profiles(photons, layer=12)
-    assert figure.axes[3].get_xlabel() == "radius in layer 12 [mm]"
-    assert [text.get_text() for text in figure.axes[2].get_xticklabels()] == ["0", "1", "2", "3", "12"]
+    assert len(figure.axes) == 2  # one sample has no ratio
+    assert figure.axes[1].get_xlabel() == "radius in layer 12 [mm]"
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["0", "1", "2", "3", "12"]
     with pytest.raises(ValueError, match="ds1-photons has no layer 5"):
         profiles(photons, layer=5)
 

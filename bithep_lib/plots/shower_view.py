@@ -134,7 +134,7 @@ class ShowerView:
         order = np.argsort(-away[:, 0], kind="stable")
         level = self._levels()
         colours = mpl.colors.to_rgba_array(COLOURS)[level.astype(int) * len(COLOURS) // 256]
-        colours[:, 3] = 0.1 + 0.8 * np.square(level / 255)
+        colours[:, 3] = 0.05 + 0.85 * (level / 255) ** 3
         with new_figure(figsize=(WIDTH / 100, HEIGHT / 100)) as (fig, ax):
             z, turn = _depths(one), np.linspace(0, 2 * np.pi, 65)
             axis = np.array([z[0] - _before(one), z[-1]])

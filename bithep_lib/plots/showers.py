@@ -116,7 +116,7 @@ def rings(samples: Samples, *, layers: Sequence[int] | None = None) -> Figure:
 
 
 def profiles(samples: Samples, *, layer: int | None = None) -> Figure:
-    """Where showers leave their energy along the axis and away from it, with the ratio to the first sample.
+    """Where showers leave their energy along the axis and away from it, with ratios to the first of several samples.
 
     Left, the mean of layer energy / incident energy; right, the mean energy / incident energy per mm^2 of each ring.
     Bands are the standard error of the mean.
@@ -128,12 +128,15 @@ def profiles(samples: Samples, *, layer: int | None = None) -> Figure:
     Raises:
         ValueError: no sample, samples of different data sets, no shower, or an unknown layer.
     """
-    samples = _named(samples, "showers")
+    named, samples = samples, _named(samples, "showers")
     one = _same_geometry(samples)
     if layer is None and not one.uniform:
         layer = _hottest(next(iter(samples.values())))
     position = None if layer is None else one.position(layer)
-    with new_figure(2, 2, figsize=(9.2, 4.4), sharex="col", height_ratios=[3, 1]) as (fig, axes):
+    panels = (
+        {"nrows": 2, "height_ratios": [3, 1], "figsize": (9.2, 4.4)} if len(samples) > 1 else {"figsize": (9.2, 3.4)}
+    )
+    with new_figure(ncols=2, sharex="col", squeeze=False, **panels) as (fig, axes):
         curves = {name: (_along(showers), _across(showers, position)) for name, showers in samples.items()}
         first = next(iter(curves.values()))
         radii = np.array(one.layers[position or 0].r_edges)
@@ -141,18 +144,22 @@ def profiles(samples: Samples, *, layer: int | None = None) -> Figure:
         for (name, curve), line in zip(curves.items(), line_styles(len(curves)), strict=True):
             for column, (mean, error) in enumerate(curve):
                 step_histogram(axes[0, column], mean, edges[column], error, label=name, baseline=None, **line)
-                base = np.where(first[column][0] > 0, first[column][0], np.nan)
-                step_histogram(axes[1, column], mean / base, edges[column], error / base, baseline=None, **line)
+                if len(samples) > 1:
+                    base = np.where(first[column][0] > 0, first[column][0], np.nan)
+                    step_histogram(axes[1, column], mean / base, edges[column], error / base, baseline=None, **line)
+                    axes[1, column].set(ylim=(0.5, 1.5))
         axes[0, 0].set(ylabel=r"mean $E_l / E_\mathrm{inc}$", ylim=(0, None))
         axes[0, 1].set(ylabel=r"mean $E / E_\mathrm{inc}$ [1/mm$^2$]", yscale="log")
         if not one.uniform:
-            axes[1, 0].set_xticks(range(one.n_layers), [str(one_layer.id) for one_layer in one.layers])
+            axes[-1, 0].set_xticks(range(one.n_layers), [str(one_layer.id) for one_layer in one.layers])
             axes[0, 1].set(xscale="log", xlim=(radii[1] / 2, None))
         depth = f", {one.layer_depth:g} radiation lengths each" if one.layer_depth else ""
         where = "all layers" if position is None else f"layer {one.layers[position].id}"
-        axes[1, 0].set(xlabel=f"layer{depth}", ylabel="ratio", ylim=(0.5, 1.5))
-        axes[1, 1].set(xlabel=f"radius in {where} [mm]", ylim=(0.5, 1.5))
-        if len(samples) > 1 or next(iter(samples)) != "showers":
+        axes[-1, 0].set(xlabel=f"layer{depth}")
+        axes[-1, 1].set(xlabel=f"radius in {where} [mm]")
+        if len(samples) > 1:
+            axes[1, 0].set(ylabel="ratio")
+        if not isinstance(named, Showers):
             axes[0, 1].legend()
     return fig
 
