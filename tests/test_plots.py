@@ -154,7 +154,7 @@ def test_learning_curves_show_every_training_and_the_band():
 def test_calibration_panels_are_titled():
     curve = calibration.calibration_curve([0, 1, 1], [0.1, 0.52, 0.54])
     left, right = plots.tagging.calibration({"a": curve}, on_validation={"b": curve}).axes
-    assert (left.get_title(), right.get_title()) == ("", "on validation")
+    assert (left.get_title(), right.get_title()) == ("as trained", "on validation")
 
 
 def test_the_figures_of_pdat_show_what_they_got():

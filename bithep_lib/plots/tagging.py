@@ -75,9 +75,10 @@ def calibration(curves: Mapping[str, CalibrationCurve], **more: Mapping[str, Cal
 
     Args:
         curves: by the name of the tagger.
-        **more: further panels to the right of it, their title (``_`` for a space) to the curves.
+        **more: further panels to the right of that one, which is then called "as trained": title (``_`` for a space) to
+            curves.
     """
-    panels = {"": curves} | {title.replace("_", " "): drawn for title, drawn in more.items()}
+    panels = {"as trained" if more else "": curves} | {title.replace("_", " "): drawn for title, drawn in more.items()}
     size = (4.6, 4.4) if len(panels) == 1 else (3.9 * len(panels), 4.2)
     with new_figure(1, len(panels), figsize=size, sharey=True, squeeze=False) as (fig, axes):
         for ax, (title, drawn) in zip(axes[0], panels.items(), strict=True):
@@ -164,5 +165,5 @@ def learning_curves(
         for (name, (n, value)), marker in zip((published or {}).items(), "*PXD", strict=False):
             ax.plot(n, value, marker, ms=9, color=OKABE_ITO["black"], label=name, linestyle="none")
         ax.set(xscale="log", xlabel="jets to train on", ylabel=ylabel)
-        ax.legend(loc="lower right")
+        ax.legend(loc="upper left")
     return fig
