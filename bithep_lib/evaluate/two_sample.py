@@ -186,12 +186,13 @@ class ClassifierResult:
 
     @property
     def sample(self) -> float:
-        """Error from the finite number of showers judged, of one repetition.
+        """Error of the mean from the finite number of showers judged: what to compare two results with.
 
-        The repetitions draw their parts from the same showers, so averaging them does not remove it: it is the error to
-        compare two results with.
+        Each repetition judges another part of the same showers. Two of them share a fraction f of it on average, so
+        that averaging R repetitions reduces the error of one by sqrt((1 + (R - 1) f) / R), and never to nothing.
         """
-        return float(self.sampling_error.mean())
+        repetitions, shared = len(self.sampling_error), split_sizes(self.n)[2] / self.n
+        return float(self.sampling_error.mean() * math.sqrt((1 + (repetitions - 1) * shared) / repetitions))
 
     def excess(self, floor: ClassifierResult) -> tuple[float, float]:
         """How far this lies above the floor: difference of the means, and its error from both finite samples."""
