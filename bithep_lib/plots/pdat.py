@@ -88,7 +88,7 @@ def attention_maps(maps: Mapping[str, Mapping[str, ArrayLike]]) -> Figure:
             rows that sum to 1.
     """
     columns = list(next(iter(maps.values())))
-    size = (3.0 * len(columns) + 0.9, 2.8 * len(maps))
+    size = (2.8 * len(columns) + 0.9, 2.6 * len(maps))
     with new_figure(len(maps), len(columns), figsize=size, squeeze=False) as (fig, axes):
         for row, (name, panels) in zip(axes, maps.items(), strict=True):
             for ax, column in zip(row, columns, strict=True):

@@ -37,7 +37,7 @@ def roc_curves(labels: ArrayLike, scores: Mapping[str, ArrayLike], *, reference:
         background = np.array([[run.background_at(e) for e in efficiency] for run in runs])
         curves[name] = 1 / np.where(background < smallest, np.nan, background)
     base = curves[reference].mean(axis=0)
-    with ratio_figure(figsize=(5.0, 4.2)) as (fig, (top, bottom)):
+    with ratio_figure(figsize=(4.6, 3.9)) as (fig, (top, bottom)):
         for (name, rejection), line in zip(curves.items(), line_styles(len(curves)), strict=True):
             for ax, values in ((top, rejection), (bottom, rejection / base)):
                 mean = values.mean(axis=0)
@@ -79,7 +79,7 @@ def calibration(curves: Mapping[str, CalibrationCurve], **more: Mapping[str, Cal
             curves.
     """
     panels = {"as trained" if more else "": curves} | {title.replace("_", " "): drawn for title, drawn in more.items()}
-    size = (4.6, 4.4) if len(panels) == 1 else (3.9 * len(panels), 4.2)
+    size = (4.2, 4.0) if len(panels) == 1 else (3.5 * len(panels), 3.8)
     with new_figure(1, len(panels), figsize=size, sharey=True, squeeze=False) as (fig, axes):
         for ax, (title, drawn) in zip(axes[0], panels.items(), strict=True):
             ax.plot([0, 1], [0, 1], "--", color=OKABE_ITO["grey"], linewidth=1, label="perfect calibration")
@@ -151,7 +151,7 @@ def learning_curves(
         ylabel: the metric.
         published: name to (number of jets, value), drawn as stars.
     """
-    with new_figure(figsize=(6.6, 4.2)) as (fig, ax):
+    with new_figure(figsize=(6.0, 3.9)) as (fig, ax):
         for (name, found), line in zip(points.items(), line_styles(len(points)), strict=True):
             ax.plot(found["n_train"], found["value"], "o", mfc="none", ms=5, color=line["color"])
             mean = found.groupby("n_train")["value"].mean()
