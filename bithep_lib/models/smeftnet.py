@@ -11,6 +11,22 @@ sums over particles that turn by twice the angle. The first of these is the mome
 .. math:: S = \sum_i z_i\, \theta_i\, (\cos 2\phi_i, \sin 2\phi_i),
 
 with which the untrained network agrees. Training adds what a moment cannot see.
+
+Bits keep the promises because all that a quantised layer sees is invariant, and because each token has its own scale: a
+particle of 1e-9 of the energy leaves every code of the others as it is, to the bit. (One scale for a whole tensor would
+not.) Turning a jet or reordering its particles moves the inputs of a layer by rounding errors, and once in a while one
+code by one; in float32 that is some 1e-3 rad at most, in float64 it practically never happens.
+
+The released code runs a perceptron for each pair of neighbours: 2.2 million multiply-adds for a jet of 40 particles with
+21 neighbours each (two layers [20, 20]), 99.9 % of them messages. Here the linear parts are done for particles (see
+`MessageLayer`): 163 thousand, of which 40 thousand are products with weights, 95 % of those in the message passing; the
+rest is the geometry of pairs, which has no weights.
+
+Example:
+
+    >>> model, report = SMEFTNet.build("message_passing")  # SMEFTNet-Bit30
+    >>> f"{100 * report.fraction_weights:.1f} % of the weights are ternary"
+    '30.4 % of the weights are ternary'
 """
 
 from __future__ import annotations
@@ -27,14 +43,20 @@ from bithep_lib.models import smeftnet_released as released
 from bithep_lib.models.message_passing import MessageLayer, RunningNorm, neighbourhoods, spin2_sums, turn
 from bithep_lib.quantize import QuantReport, Select, quantize_
 
-_BIT_CLASS = {"none": (), "mlp": ("mlp",), "message_passing": ("message_passing",), "all": released.BLOCKS}
+_BIT_CLASS: dict[str, Collection[str]] = {
+    "none": (),
+    "mlp": ("mlp",),
+    "message_passing": ("message_passing",),
+    "all": released.BLOCKS,
+}
 
 
 class SMEFTNet(nn.Module):
     """Regression of an axis (an angle modulo pi) from the particles of a jet.
 
     Args:
-        layers: (channels of the messages, features afterwards) of each message-passing layer.
+        layers: (channels of the messages, features afterwards) of each message-passing layer; by default two layers,
+            with 30 % of the weights, as in the paper (as published (10, 10), with 28.6 %).
         mlp: hidden widths of the read-out.
         radius: particles closer than this are neighbours, in radians (units of ``xy``).
         as_published: the released construction, see `bithep_lib.models.smeftnet_released`. It sees the azimuth itself,
