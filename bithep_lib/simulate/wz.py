@@ -7,7 +7,7 @@ carries its exact weights for the operators O_W and O_W~ (:mod:`bithep_lib.simul
 
     python -m bithep_lib.simulate.wz -n 50000 --seed 1 --workers 2
 
-About 45 jets per second and core. Shards hold 2 500 jets. Each records the cross-section and what became of the events
+About 60 jets per second and core. Shards hold 2 500 jets. Each records the cross-section and what became of the events
 (:func:`bithep_lib.data.wz.event_counts`).
 """
 
