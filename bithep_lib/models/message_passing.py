@@ -26,6 +26,9 @@ AXIS = 0.02
 POINT = 1e-6
 """Below this part of the radius a length is zero."""
 
+JETS = 16
+"""How many jets' pairs are done at a time on a CPU: a megabyte of messages stays in its cache."""
+
 
 def neighbourhoods(a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Who sends how much to whom: the cut-off is c(d) = (1 - d^2)^2 for d < 1.
@@ -55,10 +58,6 @@ def turn(a: Tensor, angle: Tensor) -> Tensor:
     x, y = a.unbind(-1)
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
-
-
-JETS = 16
-"""How many jets' pairs are done at a time on a CPU: a megabyte of messages stays in its cache."""
 
 
 def spin2_sums(a: Tensor, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,10 +17,10 @@ particle of 1e-9 of the energy leaves every code of the others as it is, to the 
 not.) Turning a jet or reordering its particles moves the inputs of a layer by rounding errors, and once in a while one
 code by one; in float32 that is some 1e-3 rad at most, in float64 it practically never happens.
 
-The released code runs a perceptron for each pair of neighbours: 2.2 million multiply-adds for a jet of 40 particles with
-21 neighbours each (two layers [20, 20]), 99.9 % of them messages. Here the linear parts are done for particles (see
-`MessageLayer`): 163 thousand, of which 40 thousand are products with weights, 95 % of those in the message passing; the
-rest is the geometry of pairs, which has no weights.
+The released code runs a perceptron for each pair of neighbours: 2.2 million multiply-adds for a jet of 40 particles
+with 21 neighbours each (two layers [20, 20]), 99.9 % of them messages. Here the linear parts are done for particles
+(see `MessageLayer`): 163 thousand, of which 40 thousand are products with weights, 95 % of those in the message
+passing; the rest is the geometry of pairs, which has no weights.
 
 Example:
 
