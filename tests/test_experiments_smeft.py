@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import bithep_lib
 from bithep_lib import study
 from bithep_lib.data import wz
 from bithep_lib.evaluate import regression
@@ -37,6 +38,15 @@ def test_a_training_is_judged_beside_the_moment_axis(campaign):
     assert metrics["sin2_minus_axis"]["value"] == pytest.approx((sin2 - axis).mean())
     assert metrics["dilution"] == pytest.approx(1 - 2 * sin2.mean())
     assert metrics["fraction_weights"] == 1
+
+
+@pytest.mark.parametrize("name", ["smeftnet/message_passing", "smeftnet/all as published"])
+def test_a_stored_network_is_the_trained_one(campaign, tmp_path, name):
+    outcome = campaign.train(name, 1)
+    path = campaign.store(name, 1, tmp_path)
+    model = bithep_lib.load(f"smeft/{path.stem}", folder=tmp_path)
+    angle = campaign.judge(model, campaign.inputs)["angle"]
+    assert np.abs(regression.residuals(angle, outcome.angle, period=np.pi)).max() < 0.05  # floats in 16 bits
 
 
 def test_references_know_what_they_must(campaign):

@@ -31,6 +31,7 @@ from bithep_lib.evaluate import limits, regression
 from bithep_lib.evaluate.regression import FIGURE_4_BINS as BINS
 from bithep_lib.experiments import driver, smeft_claims
 from bithep_lib.experiments.smeft_variants import VARIANTS
+from bithep_lib.models.smeftnet_released import BLOCKS
 from bithep_lib.quantize import quantize_
 from bithep_lib.train import AngleTask, FitResult, fit, predict
 
@@ -115,7 +116,11 @@ class Campaign(driver.Campaign):
         return angles | {"truth": self.jets["test"].phi_decay}
 
     def arguments(self, name: str) -> dict[str, Any]:
-        return dict(VARIANTS[name].sizes)
+        variant = VARIANTS[name]
+        if not variant.sizes.get("as_published"):
+            return dict(variant.sizes)
+        blocks = {"none": (), "all": BLOCKS}.get(variant.strategy, (variant.strategy,))
+        return dict(variant.sizes) | {"bit_class": list(blocks)}
 
     def record(self, name: str, seed: int, outcome: Outcome) -> Path:
         _, report = VARIANTS[name].build(seed, example=tuple(part[:2] for part in self.inputs["test"]))
