@@ -37,9 +37,9 @@ def test_a_training_is_done_once(campaign, monkeypatch):
     assert content["parameters"]["network"]["sizes"]["embed"] == 32
     assert content["seed"] == 2
     assert content["parameters"]["split_seed"] == 1
-    row = (
-        study.records("quark_gluon", folder=campaign.run.output_dir).set_index("variant").loc["pdat/attention reduced"]
-    )
+    found = study.records("quark_gluon", "smoke", "pdat/attention reduced", folder=campaign.run.output_dir)
+    row = found.iloc[0]
+    assert len(found) == 1
     assert row["fraction"] == pytest.approx(count(VARIANTS["pdat/attention reduced"].build(2)[0]).fraction)
 
 
