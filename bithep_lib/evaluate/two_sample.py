@@ -29,14 +29,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
@@ -46,6 +42,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from bithep_lib.evaluate.classifier_result import ClassifierResult, Uncertainty, uncertainty
+from bithep_lib.evaluate.classifier_settings import CLASSIFIER, ClassifierSettings, classifier, split_sizes
 from bithep_lib.evaluate.tagging import auc_error
 from bithep_lib.train import fit, predict
 
@@ -60,212 +58,8 @@ __all__ = [
     "uncertainty",
 ]
 
-CHALLENGE_SPLITS = {
-    121_000: (80_000, 20_000, 21_000),
-    120_800: (80_000, 20_000, 20_800),
-    100_000: (60_000, 20_000, 20_000),
-}
-"""Showers of each class to train, select and judge on, for the sizes of the official files."""
-PROPORTIONS = (0.6, 0.2)
-"""Shares to train and to select on for any other size, as in the official split of 100 000; the rest is judged."""
 LIMIT = 1e-6
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassifierSettings:
-    """One way to run the test; `CLASSIFIER` has them by name.
-
-    Attributes:
-        name: what a record calls it.
-        width: nodes of each of the three hidden layers.
-        epochs: passes over the training part.
-        batch_size: rows per step.
-        learning_rate: of Adam.
-        repetitions: independent runs, each with its own split and initialisation.
-        standardise: bring each input to mean 0 and standard deviation 1 over the training part. The challenge does not.
-        precision: ``"float32"`` or ``"float64"``, of inputs, weights and arithmetic. The challenge uses float64.
-    """
-
-    name: str
-    width: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    repetitions: int
-    standardise: bool
-    precision: Literal["float32", "float64"] = "float32"
-
-
-CLASSIFIER: dict[str, ClassifierSettings] = {
-    settings.name: settings
-    for settings in (
-        ClassifierSettings(
-            name="challenge",
-            width=2048,
-            epochs=50,
-            batch_size=1000,
-            learning_rate=2e-4,
-            repetitions=10,
-            standardise=False,
-        ),
-        ClassifierSettings(
-            name="laptop", width=512, epochs=30, batch_size=500, learning_rate=5e-4, repetitions=5, standardise=True
-        ),
-        ClassifierSettings(
-            name="book", width=128, epochs=15, batch_size=200, learning_rate=1e-3, repetitions=3, standardise=True
-        ),
-        ClassifierSettings(
-            name="smoke", width=32, epochs=4, batch_size=100, learning_rate=3e-3, repetitions=2, standardise=True
-        ),
-    )
-}
-"""``"challenge"`` is the published test (in float32; ``dataclasses.replace(..., precision="float64")`` is the original
-to the letter). The others are narrower, shorter and standardise their inputs, so that a laptop can run them; their
-power is measured against the full one in the chapter on showers."""
-
-
-def classifier(n_inputs: int, settings: ClassifierSettings) -> nn.Sequential:
-    """The network: three weight layers of `width` nodes and the logit.
-
-    ``classifier(369, CLASSIFIER["challenge"])`` has the 9 152 513 parameters of the challenge's low-level test of
-    dataset 1, photons. (Its options call this "2 hidden layers"; its dropout of 0 has no effect and is left out.)
-    """
-    layers: list[nn.Module] = []
-    for fan_in in (n_inputs, settings.width, settings.width):
-        layers += [nn.Linear(fan_in, settings.width), nn.LeakyReLU(0.01)]
-    return nn.Sequential(*layers, nn.Linear(settings.width, 1))
-
-
-def split_sizes(n: int) -> tuple[int, int, int]:
-    """How many of `n` rows of each class train, select and judge.
-
-    >>> split_sizes(121_000), split_sizes(1000)
-    ((80000, 20000, 21000), (600, 200, 200))
-    """
-    if n in CHALLENGE_SPLITS:
-        return CHALLENGE_SPLITS[n]
-    train, select = (int(share * n) for share in PROPORTIONS)
-    return train, select, n - train - select
-
-
-@dataclass(frozen=True)
-class ClassifierResult:
-    """What the test found, repetition by repetition; all arrays have shape (R,).
-
-    Attributes:
-        settings: how it was run.
-        inputs: what the classifier saw, for instance ``"high"``.
-        n: rows of each class (trained, selected and judged on together).
-        auc: AUC of the calibrated output, the challenge's number.
-        auc_raw: AUC of the network's output. Calibration can only tie rows together, so it is never far above `auc`.
-        jsd: Jensen-Shannon divergence in units of ln 2, from the calibrated output; can be slightly negative.
-        accuracy: on the judging part, before calibration.
-        sampling_error: of each `auc_raw`, from the finite judging part (DeLong, DeLong and Clarke-Pearson 1988).
-        best_epoch: the epoch whose weights were kept, counted from 1.
-    """
-
-    settings: ClassifierSettings
-    inputs: str
-    n: int
-    auc: NDArray[np.float64]
-    auc_raw: NDArray[np.float64]
-    jsd: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    sampling_error: NDArray[np.float64]
-    best_epoch: NDArray[np.int64]
-
-    @property
-    def mean(self) -> float:
-        """Mean AUC over the repetitions."""
-        return float(self.auc.mean())
-
-    @property
-    def std(self) -> float:
-        """Standard deviation over the repetitions (ddof 0): the challenge's error, and the classifier's luck only."""
-        return float(self.auc.std(ddof=0))
-
-    @property
-    def sample(self) -> float:
-        """Error of the mean from the finite number of showers judged: what to compare two results with.
-
-        Each repetition judges another part of the same showers. Two of them share a fraction f of it on average, so
-        that averaging R repetitions reduces the error of one by sqrt((1 + (R - 1) f) / R), and never to nothing.
-        """
-        repetitions, shared = len(self.sampling_error), split_sizes(self.n)[2] / self.n
-        return float(self.sampling_error.mean() * math.sqrt((1 + (repetitions - 1) * shared) / repetitions))
-
-    def excess(self, floor: ClassifierResult) -> tuple[float, float]:
-        """How far this lies above the floor: difference of the means, and its error from both finite samples."""
-        return self.mean - floor.mean, math.hypot(self.sample, floor.sample)
-
-    def table(self) -> pd.DataFrame:
-        """One row a repetition, then mean and standard deviation."""
-        columns = ("auc", "auc_raw", "jsd", "accuracy", "sampling_error", "best_epoch")
-        frame = pd.DataFrame({name: getattr(self, name) for name in columns})
-        frame.index = [str(number) for number in range(1, len(frame) + 1)]
-        return pd.concat([frame, frame.agg(["mean", lambda values: values.std(ddof=0)]).set_axis(["mean", "std"])])
-
-    def metrics(self) -> dict[str, float]:
-        """Flat numbers for `study.record`."""
-        return {
-            "auc": self.mean,
-            "auc_std": self.std,
-            "auc_sample": self.sample,
-            "auc_raw": float(self.auc_raw.mean()),
-            "jsd": float(self.jsd.mean()),
-        }
-
-    def curve(self) -> dict[str, NDArray[Any]]:
-        """The repetitions as columns for `study.record`."""
-        return {"repetition": np.arange(1, len(self.auc) + 1)} | {
-            name: getattr(self, name) for name in ("auc", "auc_raw", "jsd", "accuracy", "best_epoch")
-        }
-
-    def __str__(self) -> str:
-        return f"AUC {self.mean:.3f} ± {self.std:.3f} (repetitions) ± {self.sample:.3f} (showers), {self.inputs}-level"
-
-
-@dataclass(frozen=True)
-class Uncertainty:
-    """An AUC of a generator that was trained several times, its three uncertainties kept apart.
-
-    Attributes:
-        mean: over trainings and repetitions.
-        repetitions: standard deviation over the classifier's repetitions (ddof 0), the error the challenge quotes.
-        sample: error from the finite number of showers judged.
-        trainings: standard deviation over trainings of the generator, without what the repetitions contribute; None
-            for a single training, about which one test says nothing.
-        n_trainings: how many.
-    """
-
-    mean: float
-    repetitions: float
-    sample: float
-    trainings: float | None
-    n_trainings: int
-
-    def __str__(self) -> str:
-        trained = "one training" if self.trainings is None else f"{self.trainings:.3f} ({self.n_trainings} trainings)"
-        return f"{self.mean:.3f} ± {self.repetitions:.3f} (repetitions) ± {self.sample:.3f} (showers) ± {trained}"
-
-
-def uncertainty(results: Sequence[ClassifierResult]) -> Uncertainty:
-    """Mean and uncertainties of the same generator trained ``len(results)`` times.
-
-    The spread of the trainings' means holds 1/R of the variance over repetitions; it is taken off (one-way analysis of
-    variance) and the rest never falls below 0.
-    """
-    if not results:
-        raise ValueError("uncertainty needs at least one result")
-    means = np.array([result.mean for result in results])
-    within = float(np.mean([result.auc.var(ddof=0) for result in results]))
-    trainings = None
-    if len(results) > 1:
-        # var(ddof=1) / R, written with the ddof=0 variance of R repetitions.
-        noise = np.mean([result.auc.var(ddof=0) / max(1, len(result.auc) - 1) for result in results])
-        trainings = math.sqrt(max(0.0, float(means.var(ddof=1) - noise)))
-    sample = float(np.mean([result.sample for result in results]))
-    return Uncertainty(float(means.mean()), math.sqrt(within), sample, trainings, len(results))
+"""Calibrated probabilities stay this far from 0 and 1."""
 
 
 def two_sample_test(
