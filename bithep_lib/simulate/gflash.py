@@ -32,7 +32,6 @@ from bithep_lib.simulate.showers import ENERGIES, draw_energies, read_out_thresh
 __all__ = ["TUNED", "Tuning", "generate", "shower"]
 
 CHUNK = 128  # showers at a time: what fits into the processor's cache
-TRACK_SPOTS = 2.0  # plates of silicon that the primary electron crosses in a layer
 
 
 @dataclass(frozen=True)
@@ -41,34 +40,79 @@ class Tuning:
 
     Attributes:
         response: visible over deposited energy, and ``stochastic`` its resolution in sqrt(GeV).
-        maximum: multiplies the paper's T, ``shape`` its alpha - 1, and ``spread`` the fluctuations of both.
-        track: GeV that the primary particle itself leaves in a layer, e-folding along ``track_length``.
+        maximum: multiplies the paper's T, ``shape`` its alpha - 1, and ``spread`` the fluctuations of both, which are
+            ``largest_spread`` at most (0.5 in Geant4's code).
+        track: first particles: 1 for an electron, 2 for the pair of a photon. Their deposits, ``track_loss`` times E_c
+            per X0, fade along ``track_length``.
         conversion: mean depth at which a photon becomes a pair; 0 for electrons.
-        core, tail: multiply the paper's R_C and R_T; ``core_share`` its p.
-        halo: share of the broad component, ``halo_radius`` its R.
-        spots: multiplies the paper's number of spots; ``spot_shape`` is the gamma shape of one spot's energy.
+        core, tail: multiply the paper's R_C and R_T, and ``core_share`` its p.
+        halo: share of the broad component, and ``halo_radius`` its R.
+        spots: multiplies the paper's number of spots; ``spot_shape`` is the gamma shape of one spot's energy, and
+            the share of a ring among the spots is that among the energy to the power ``spot_evenness``.
     """
 
     response: float
     stochastic: float
-    maximum: float = 1.0
-    shape: float = 1.0
-    spread: float = 1.0
-    track: float = 0.0
-    track_length: float = 1.0
-    conversion: float = 0.0
-    core: float = 1.0
-    tail: float = 1.0
-    core_share: float = 1.0
-    halo: float = 0.0
-    halo_radius: float = 3.0
-    spots: float = 1.0
-    spot_shape: float = 1.0
+    track: float
+    conversion: float
+    maximum: float
+    shape: float
+    spread: float
+    largest_spread: float
+    track_loss: float
+    track_length: float
+    core: float
+    tail: float
+    core_share: float
+    halo: float
+    halo_radius: float
+    spots: float
+    spot_shape: float
+    spot_evenness: float
 
 
+# Fitted by bithep_lib.simulate.gflash_tuning to the first files of seed 1: rms of all pulls 3.0 and 1.9.
 TUNED = {
-    "ds1-photons": Tuning(response=1.0, stochastic=0.065, conversion=9 / 7, halo=0.05),
-    "ds2": Tuning(response=0.945, stochastic=0.12, track=0.007, track_length=4.0, halo=0.05),
+    "ds1-photons": Tuning(
+        response=1.0,
+        stochastic=0.065,
+        track=2,
+        conversion=9 / 7,
+        maximum=0.995,
+        shape=0.976,
+        spread=0.72,
+        largest_spread=0.424,
+        track_loss=1.16,
+        track_length=2.88,
+        core=1.41,
+        tail=0.82,
+        core_share=0.994,
+        halo=0.0918,
+        halo_radius=0.891,
+        spots=1.6,
+        spot_shape=0.903,
+        spot_evenness=0.953,
+    ),
+    "ds2": Tuning(
+        response=0.958,
+        stochastic=0.118,
+        track=1,
+        conversion=0,
+        maximum=1.07,
+        shape=0.991,
+        spread=0.973,
+        largest_spread=0.525,
+        track_loss=1.72,
+        track_length=2.38,
+        core=1.67,
+        tail=1.47,
+        core_share=0.998,
+        halo=0.0655,
+        halo_radius=0.942,
+        spots=1.55,
+        spot_shape=1.05,
+        spot_evenness=1.05,
+    ),
 }
 TUNED["ds3"] = TUNED["ds2"]
 """The constants of each data set; ds3 is the detector of ds2 in finer voxels."""
@@ -133,21 +177,25 @@ def _showers(dataset: str, energy: np.ndarray, random: np.random.Generator, tuni
     start = random.exponential(tuning.conversion, (n, 1)) if tuning.conversion else np.zeros((n, 1))
     centre = (detector.begin + detector.end) / 2
 
-    visible = _deposited(detector, alpha, t_max, start) * energy * tuning.response * detector.share
+    # The first particles, one electron or a pair, before there is a shower: they cross plates and lose E_c per X0.
+    crossed = tuning.track * m.sampling_frequency * detector.share * _tracks(detector, start, tuning.track_length)
+    loss = m.critical_energy / 1e3 / m.sampling_frequency * tuning.track_loss
+    left = np.maximum(energy - loss * m.sampling_frequency * tuning.track * tuning.track_length, energy / 10)
+
+    visible = _deposited(detector, alpha, t_max, start) * left * detector.share
     # The number of particles that active plates see fluctuates, and with it the visible energy.
     visible = random.standard_gamma(np.maximum(visible / tuning.stochastic**2, 1e-9)) * tuning.stochastic**2
+    visible += loss * random.standard_gamma(np.maximum(crossed, 1e-9))
+    visible *= tuning.response
     spots = 10.3 / tuning.stochastic * energy**0.959 * tuning.spots
     spots = spots * _deposited(detector, alpha * (0.844 + 0.0026 * m.z), t_max * (0.813 + 0.0019 * m.z), start)
-    if tuning.track:
-        track = np.exp(-centre / tuning.track_length)
-        visible += tuning.track * track * random.standard_gamma(TRACK_SPOTS, visible.shape) / TRACK_SPOTS
-        spots += TRACK_SPOTS * track
+    spots += crossed
 
     components = _radial(m, energy, centre / (start + t_max * alpha / (alpha - 1)), tuning)
     voxels = np.empty((n, g.n_voxels), np.float32)
     for layers, edges, n_alpha in detector.groups:
         rings = sum(share[:, layers, None] * _inside(edges, radius[:, layers]) for share, radius in components)
-        part = _voxels(visible[:, layers] * 1e3, spots[:, layers], rings, n_alpha, tuning.spot_shape, random)
+        part = _voxels(visible[:, layers] * 1e3, spots[:, layers], rings, n_alpha, tuning, random)
         voxels[:, g.offsets[layers.start] : g.offsets[layers.stop]] = part
     voxels[voxels <= read_out_threshold(dataset)] = 0
     return voxels
@@ -161,7 +209,8 @@ def _longitudinal(
     t_max = y - 0.812 - 0.55 / m.sampling_frequency - 0.69 * (1 - m.e_hat)
     alpha = 0.81 + (0.458 + 2.26 / m.z) * y - 0.476 / m.sampling_frequency
     sigma_t, sigma_a = (
-        tuning.spread * np.clip(1 / np.maximum(a + b * y, 1e-9), 0, 0.5) for a, b in ((-2.5, 1.25), (-0.82, 0.79))
+        tuning.spread * np.minimum(1 / np.maximum(a + b * y, 1e-9), tuning.largest_spread)
+        for a, b in ((-2.5, 1.25), (-0.82, 0.79))
     )
     rho = np.clip(0.784 - 0.023 * y, 0, 1)
     z = random.standard_normal((2, *energy.shape))
@@ -177,6 +226,12 @@ def _deposited(detector: Calorimeter, alpha: np.ndarray, t_max: np.ndarray, star
     faces = np.union1d(detector.begin, detector.end)
     below = gammainc(alpha, (alpha - 1) / t_max * np.maximum(faces - start, 0))
     return below[:, np.searchsorted(faces, detector.end)] - below[:, np.searchsorted(faces, detector.begin)]
+
+
+def _tracks(detector: Calorimeter, start: np.ndarray, length: float) -> np.ndarray:
+    """Length in each layer, in X0, of a track that begins at ``start`` and fades like exp(-t / length)."""
+    left = [np.exp(-np.maximum(depth - start, 0) / length) for depth in (detector.begin, detector.end)]
+    return length * (left[0] - left[1])
 
 
 def _radial(m: Medium, energy: np.ndarray, tau: np.ndarray, tuning: Tuning) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -207,14 +262,15 @@ def _voxels(
     spots: np.ndarray,
     rings: np.ndarray,
     n_alpha: int,
-    spot_shape: float,
+    tuning: Tuning,
     random: np.random.Generator,
 ) -> np.ndarray:
     """Divide each layer's energy among its voxels.
 
     Spots are independent, so their number in a voxel is Poisson distributed: no loop over spots, and a time that does
-    not depend on the energy. The energy of k spots is gamma distributed with shape ``k * spot_shape``, scaled so that
-    the layer keeps the energy drawn for it.
+    not depend on the energy. They are spread more evenly over the rings than the energy, as those far from the axis
+    are the weaker ones. The energy of k spots is gamma distributed with shape ``k * spot_shape``, scaled so that the
+    layer keeps the energy drawn for it.
 
     Args:
         visible, spots: energy and mean number of spots of each layer (N, n_layers).
@@ -224,10 +280,14 @@ def _voxels(
         float32 (N, n_layers * n_alpha * n_r), in the unit of ``visible``.
     """
     n, n_layers, n_r = rings.shape
-    mean = np.broadcast_to((spots[..., None] * rings / n_alpha)[:, :, None, :], (n, n_layers, n_alpha, n_r))
+    inside = rings.sum(axis=-1, keepdims=True)
+    even = rings**tuning.spot_evenness
+    even *= inside / even.sum(axis=-1, keepdims=True)
+    mean = np.broadcast_to((spots[..., None] * even / n_alpha)[:, :, None, :], (n, n_layers, n_alpha, n_r))
     energy = random.poisson(mean).astype(np.float32)
     hit = energy > 0
-    energy[hit] = random.standard_gamma(energy[hit] * np.float32(spot_shape), dtype=np.float32)
+    energy[hit] = random.standard_gamma(energy[hit] * np.float32(tuning.spot_shape), dtype=np.float32)
+    energy *= (rings / even).astype(np.float32)[:, :, None, :]
     total = energy.sum(axis=(2, 3), keepdims=True)
-    scale = (visible * rings.sum(axis=-1))[..., None, None] / np.maximum(total, 1e-20)
+    scale = (visible[..., None] * inside)[..., None] / np.maximum(total, 1e-20)
     return (energy * scale.astype(np.float32)).reshape(n, -1)

@@ -21,10 +21,12 @@ from bithep_lib.simulate.gflash import TUNED, Tuning, shower
 
 __all__ = ["main", "pulls", "summary", "tune"]
 
-ENERGY_GROUPS = 4
+ENERGY_GROUPS = 3
 LAYER_GROUPS = 9
 TOLERANCE = 0.05  # a parametrisation this close, relatively, is close enough: what counts beside statistical errors
+TOTAL_TOLERANCE = 0.01  # of the response, which everybody looks at first
 SHOWERS = 1000  # parametrised ones a step, at least
+FIXED = ("track", "conversion")  # physics, not tuning
 STEP = 0.1  # relative, for derivatives: larger than the noise of the comparison
 
 
@@ -60,18 +62,19 @@ def pulls(simulated: Showers, tuning: Tuning, seed: int = 1) -> np.ndarray:
         incident = np.tile(simulated.incident[part], -(-SHOWERS // ENERGY_GROUPS // len(part)))
         made = Showers(incident, shower(simulated.dataset, incident, seed, tuning), simulated.dataset)
         value, noise = summary(made)
-        scale = np.sqrt(error**2 + noise**2 + (TOLERANCE * target) ** 2) + 1e-9
+        tolerance = np.full(len(target), TOLERANCE)
+        # Rows of the response: after those of the layers, mean and spread.
+        layers = simulated.geometry.n_layers
+        tolerance[[layers, 2 * layers + 1]] = TOTAL_TOLERANCE
+        scale = np.sqrt(error**2 + noise**2 + (tolerance * target) ** 2) + 1e-9
         differences.append((value - target) / scale)
     return np.concatenate(differences)
 
 
 def tune(simulated: Showers, start: Tuning | None = None) -> Tuning:
-    """The constants with the smallest sum of squared pulls (robust: few quantities that cannot fit do not decide).
-
-    Constants that are zero at the start stay zero.
-    """
+    """The constants with the smallest sum of squared pulls (robust: few quantities that cannot fit do not decide)."""
     start = start or TUNED[simulated.dataset]
-    names = [f.name for f in fields(start) if getattr(start, f.name) > 0 and f.name != "conversion"]
+    names = [f.name for f in fields(start) if f.name not in FIXED]
     values = np.array([getattr(start, name) for name in names])
 
     def difference(factors: np.ndarray) -> np.ndarray:
@@ -80,7 +83,12 @@ def tune(simulated: Showers, start: Tuning | None = None) -> Tuning:
     fit = least_squares(
         difference, np.ones(len(names)), diff_step=STEP, loss="soft_l1", bounds=(0.05, 20.0), max_nfev=12
     )
-    return replace(start, **dict(zip(names, (values * fit.x).tolist(), strict=True)))
+    found = replace(start, **dict(zip(names, (values * fit.x).tolist(), strict=True)))
+    # The response is one number among many to the fit, and the first that anybody looks at: it is set exactly.
+    made = shower(simulated.dataset, np.tile(simulated.incident, -(-SHOWERS // len(simulated))), 1, found)
+    wanted = (simulated.voxels.sum(1) / simulated.incident).mean()
+    got = (made.sum(1).reshape(-1, len(simulated)) / simulated.incident).mean()
+    return replace(found, response=float(found.response * wanted / got))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
