@@ -79,7 +79,7 @@ def distances(reference: Outcome, other: Outcome) -> dict[str, float]:
 
 
 def conclude(campaign: Campaign) -> Path:
-    """Record Table 2 with the claims that the finished trainings can decide.
+    """Record Table 2, for our SMEFTNet and as far as it was trained for the released one, with the claims.
 
     The reference is the full-precision network of the first seed; every row has the other seeds, so that no training
     shares its initial weights with the reference.
@@ -88,14 +88,25 @@ def conclude(campaign: Campaign) -> Path:
         ValueError: one of the trainings of Table 2 has not been done.
     """
     first, *others = campaign.run.seeds
-    reference = campaign.finished(ROWS["SMEFTNet"], first)
-    table = {name: [distances(reference, campaign.finished(name, seed)) for seed in others] for name in ROWS.values()}
+    table = {
+        name: {
+            seed: distances(campaign.finished(ROWS["SMEFTNet"], first), campaign.finished(name, seed))
+            for seed in others
+        }
+        for name in ROWS.values()
+    }
+    released = {}
+    if (reference := _finished(campaign, ONE_ANGLE["smeftnet/none"], first)) is not None:
+        for name in (f"{row} as published" for row in ROWS.values()):
+            done = {seed: _finished(campaign, name, seed) for seed in others}
+            released[name] = {seed: distances(reference, found) for seed, found in done.items() if found is not None}
     metrics: dict[str, Any] = {}
     curves = {}
-    for name, rows in table.items():
-        columns = {key: [row[key] for row in rows] for key in rows[0]}
-        curves[name.removeprefix("smeftnet/")] = {"seed": others} | columns
-        metrics |= {f"{name.removeprefix('smeftnet/')}_{key}": float(np.mean(found)) for key, found in columns.items()}
+    for name, rows in (table | {name: rows for name, rows in released.items() if rows}).items():
+        short = name.removeprefix("smeftnet/")
+        columns = {key: [row[key] for row in rows.values()] for key in next(iter(rows.values()))}
+        curves[short] = {"seed": list(rows)} | columns
+        metrics |= {f"{short}_{key}": float(np.mean(found)) for key, found in columns.items()}
     return study.record(
         campaign.run,
         variant="table 2",
@@ -108,10 +119,10 @@ def conclude(campaign: Campaign) -> Path:
     )
 
 
-def _claims(campaign: Campaign, table: dict[str, list[dict[str, float]]]) -> dict[str, study.Measurement]:
+def _claims(campaign: Campaign, table: dict[str, dict[int, dict[str, float]]]) -> dict[str, study.Measurement]:
     seeds = campaign.run.seeds
     done = {name: [campaign.finished(name, seed) for seed in seeds] for name in ROWS.values()}
-    circle = {name: np.array([row["wasserstein_circle"] for row in rows]) for name, rows in table.items()}
+    circle = {name: np.array([row["wasserstein_circle"] for row in rows.values()]) for name, rows in table.items()}
     full, bits, read_out, messages = ROWS.values()
     claims = {}
     for claim, one, other in (
