@@ -251,8 +251,9 @@ def _keys(showers: Showers) -> NDArray[np.uint64]:
     """A 64-bit number for each shower that tells showers apart: its voxels' bits, multiplied and summed modulo 2^64."""
     factors = np.random.default_rng(0).integers(2**64, size=showers.geometry.n_voxels, dtype=np.uint64)
     keys = []
-    for start in range(0, len(showers), 1000):
-        voxels = np.ascontiguousarray(showers.voxels[start : start + 1000], dtype=np.float32)
+    portion = max(1, 2**22 // showers.geometry.n_voxels)  # the product holds a copy in 64 bits
+    for start in range(0, len(showers), portion):
+        voxels = np.ascontiguousarray(showers.voxels[start : start + portion], dtype=np.float32)
         hit = np.count_nonzero(voxels, axis=1) >= HIT_VOXELS
         keys.append(voxels[hit].view(np.uint32) @ factors)
     return np.concatenate(keys) if keys else np.empty(0, np.uint64)
