@@ -155,9 +155,12 @@ def test_bundle(fake: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "index" not in kept
     before = output.read_bytes()
     assert showers.main(["bundle", str(folder), str(output), "-n", "5000"]) == 2
-    assert "showers, 5000 asked for" in capsys.readouterr().err
+    assert "has 372 showers in unbroken order, 5000 asked for" in capsys.readouterr().err
     assert showers.main(["bundle", str(tmp_path / "none"), str(output)]) == 2
     assert output.read_bytes() == before
+    (folder / "ds2-00000.hdf5").rename(folder / "ds2-00007.hdf5")
+    with pytest.raises(FileNotFoundError, match="no produced showers"):
+        bundled_showers.bundle(folder, output)
     with pytest.raises(calochallenge.DataError, match="float16 ends at 65504 MeV"):
         bundled_showers._rounded(np.array([[7e4]], np.float32), output)
 

@@ -16,7 +16,11 @@ _PER_FILE = ("index", "seeds")
 
 
 def bundle(folder: str | Path, output: str | Path, n: int | None = None) -> Path:
-    """Write the first ``n`` showers of a folder of produced files (None: all) to one file, and return its path.
+    """Write the first ``n`` showers of a folder of produced files to one file, and return its path.
+
+    Args:
+        folder: files of one production; one that is missing ends what is used.
+        n: None: all.
 
     Raises:
         DataError: a file is broken, the files are of different configurations, or a voxel does not fit into float16.
@@ -24,7 +28,8 @@ def bundle(folder: str | Path, output: str | Path, n: int | None = None) -> Path
         OSError: ``output`` cannot be written.
         ValueError: there are fewer than ``n`` showers.
     """
-    files = sorted(Path(folder).expanduser().glob("*.hdf5"))
+    found = sorted(Path(folder).expanduser().glob("*-[0-9]*.hdf5"))
+    files = [path for i, path in enumerate(found) if int(path.stem.rpartition("-")[2]) == i]
     if not files:
         raise FileNotFoundError(f"no produced showers (.hdf5) in {folder}")
     with Reader(files[0]) as first:
@@ -41,7 +46,7 @@ def bundle(folder: str | Path, output: str | Path, n: int | None = None) -> Path
                 for part in file.portions(n=missing):
                     written.append(part.incident, _rounded(part.voxels, path))
         if n is not None and written.count != n:
-            raise ValueError(f"{folder} has {written.count} showers, {n} asked for")
+            raise ValueError(f"{folder} has {written.count} showers in unbroken order, {n} asked for")
     return written.path
 
 
