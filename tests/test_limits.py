@@ -91,14 +91,14 @@ def test_a_flat_background_dilutes_the_modulation(background):
 
 def test_the_bootstrap_knows_error_and_bias_of_a_small_sample():
     exact = limits.expected_limit(limits.templates(*sample(500_000)[:4]), analysis(1e4)).half_width
-    samples = [sample(2000, 0, 14.0, seed)[:4] for seed in range(30)]
-    found = [limits.bootstrap_limit(*events, analysis(1e4), n_resamples=25) for events in samples]
+    samples = [sample(2000, 0, 14.0, seed)[:4] for seed in range(24)]
+    found = [limits.bootstrap_limit(*events, analysis(1e4), n_resamples=12) for events in samples]
     plain = [limits.expected_limit(limits.templates(*events), analysis(1e4)) for events in samples]
     widths, raw = (np.array([limit.half_width for limit in rows]) for rows in (found, plain))
     assert np.mean([limit.error for limit in found]) == pytest.approx(widths.std(ddof=1), rel=0.5)
     assert abs(widths.mean() - exact) < abs(raw.mean() - exact)
     assert raw.mean() < exact  # noise looks like sensitivity
-    assert found[0] == limits.bootstrap_limit(*samples[0], analysis(1e4), n_resamples=25)
+    assert found[0] == limits.bootstrap_limit(*samples[0], analysis(1e4), n_resamples=12)
 
 
 def test_the_angle_counts_modulo_pi():

@@ -13,7 +13,8 @@ a linear limit from the shape by :math:`1/D`.
 
 The limit is the interval in C where the profile likelihood ratio of the Asimov data set of the Standard Model (Cowan,
 Cranmer, Gross, Vitells, Eur. Phys. J. C 71 (2011) 1554) stays below the quantile of a chi-square with one degree of
-freedom, found with Minuit (MINOS).
+freedom. Minuit (James and Roos, Comput. Phys. Commun. 10 (1975) 343) profiles the rates. The bounds are searched for
+outside of it, because MINOS starts from the curvature, and of a likelihood that is flat at C = 0 there is none.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from typing import NamedTuple
 import numpy as np
 from iminuit import Minuit
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 from scipy.special import xlogy
+from scipy.stats import chi2
 
 PT_EDGES = (500.0, 600.0, 750.0, math.inf)
 """Bins of the transverse momentum in GeV: interference grows like its square, the quadratic term like its fourth
@@ -182,22 +185,27 @@ def expected_limit(shares: Templates, analysis: Analysis) -> Limit:
 
     minuit = Minuit(nll, np.array([0.0, 1.0, 0.0]), name=("C", "rate", "background"))
     minuit.errordef = Minuit.LIKELIHOOD
+    minuit.fixed["C"], minuit.fixed["background"] = True, not analysis.background
+
+    def above(c: float) -> float:
+        """The profile likelihood ratio at C, minus its quantile."""
+        minuit.reset()
+        minuit.values["C"] = c
+        return 2 * minuit.migrad().fval - quantile
+
+    quantile = chi2.ppf(analysis.level, 1)
     information = np.divide(linear**2, observed, out=np.zeros_like(sm), where=observed > 0).sum()
-    curvature = np.sqrt(np.abs(quadratic).sum())
-    minuit.errors = [1 / max(math.sqrt(information), curvature, _FLOOR), 0.05, 1.0]
-    minuit.fixed["background"] = not analysis.background
-    minuit.migrad()
-    try:
-        minuit.minos("C", cl=analysis.level)
-        found = minuit.merrors["C"]
-    except RuntimeError:
-        found = None
-    if found is None or not (found.lower_valid and found.upper_valid):
-        raise ValueError(
-            f"{analysis.events:.3g} events in {n_rows} x {n_angles} bins do not bound C: more luminosity, more "
-            "simulated events, or an angle that knows something about it"
-        )
-    return Limit(minuit.values["C"] + found.lower, minuit.values["C"] + found.upper)
+    scale = 1 / max(math.sqrt(information), math.sqrt(np.abs(quadratic).sum()), _FLOOR)
+    bounds = []
+    for side in (-scale, scale):
+        outside = next((c for c in side * 2.0 ** np.arange(-2, 12) if above(c) > 0), None)
+        if outside is None:
+            raise ValueError(
+                f"{analysis.events:.3g} events in {sm.size} bins do not bound C: more luminosity, more simulated "
+                "events, or an angle that knows something about it"
+            )
+        bounds.append(brentq(above, outside / 2 if outside != side / 4 else 0.0, outside, xtol=1e-4 * scale, rtol=1e-5))
+    return Limit(*bounds)
 
 
 def bootstrap_limit(
@@ -207,7 +215,7 @@ def bootstrap_limit(
     r2: ArrayLike,
     analysis: Analysis,
     *,
-    n_resamples: int = 50,
+    n_resamples: int = 20,
     seed: int = 0,
     pt_edges: Sequence[float] = PT_EDGES,
     n_angles: int = N_ANGLES,
