@@ -25,7 +25,7 @@ class ClassifierResult:
         inputs: what the classifier saw, for instance ``"high"``.
         n: rows of each class (trained, selected and judged on together).
         auc: AUC of the calibrated output, the challenge's number.
-        auc_raw: AUC of the network's output. Calibration can only tie rows together, so it is never far above `auc`.
+        auc_raw: AUC of the network's output; calibration ties rows together, which matters when few are calibrated on.
         jsd: Jensen-Shannon divergence in units of ln 2, from the calibrated output; can be slightly negative.
         accuracy: on the judging part, before calibration.
         sampling_error: of each `auc_raw`, from the finite judging part (DeLong, DeLong and Clarke-Pearson 1988).
