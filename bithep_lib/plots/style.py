@@ -36,7 +36,7 @@ _RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": "medium",
-    "figure.dpi": 92,
+    "figure.dpi": 90,
     "figure.constrained_layout.use": True,
     "font.size": 10,
     "grid.alpha": 0.4,
