@@ -92,9 +92,7 @@ def test_every_energy_makes_a_shower(energies: list[float], dataset: str) -> Non
 
 
 def test_impossible_arguments() -> None:
-    with pytest.raises(
-        ValueError, match="electromagnetic showers: ds1-photons, ds2, ds3; for ds1-pions"
-    ):
+    with pytest.raises(ValueError, match="electromagnetic showers: ds1-photons, ds2, ds3; for ds1-pions"):
         gflash.generate("ds1-pions", 3)
     with pytest.raises(ValueError, match="dataset must be one of"):
         gflash.generate("ds5", 3)

@@ -105,9 +105,8 @@ def test_electrons_are_round_on_average(electrons: Showers) -> None:
     assert (np.abs(difference) < 5 * wedges.std(0) / wedges.mean() / np.sqrt(len(wedges))).all()
 
 
-def test_photons(sample: Showers) -> None:
-    if sample.dataset != "ds1-photons":
-        pytest.skip("photons only")
+def test_photons() -> None:
+    sample = calochallenge.load("sample", "ds1-photons")
     response = sample.voxels.sum(1, dtype=np.float64) / sample.incident
     high = sample.incident > 8000
     assert response[high].mean() == pytest.approx(1, abs=0.03)
@@ -118,9 +117,8 @@ def test_photons(sample: Showers) -> None:
     assert 0.18 < strips / (strips + middle + back) < 0.38
 
 
-def test_pions(sample: Showers) -> None:
-    if sample.dataset != "ds1-pions":
-        pytest.skip("pions only")
+def test_pions() -> None:
+    sample = calochallenge.load("sample", "ds1-pions")
     high = sample.incident > 8000
     response = sample.voxels[high].sum(1, dtype=np.float64) / sample.incident[high]
     assert 0.75 < response.mean() < 1.15
