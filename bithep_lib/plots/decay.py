@@ -177,6 +177,7 @@ def limits(values: Mapping[str, tuple[float, float]], *, xlabel: str, references
         ax.errorbar(centre, rows, xerr=error, fmt="o", color=OKABE_ITO["blue"], capsize=3)
         for (name, value), line in zip(references.items(), line_styles(len(references) + 1)[1:], strict=True):
             ax.axvline(value, label=name, **line)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set(xlabel=xlabel, yticks=rows, yticklabels=list(values), ylim=(len(values) - 0.5, -0.5))
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return fig
