@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from bithep_lib.evaluate.shower_physics import Resolution
 from bithep_lib.plots.style import OKABE_ITO, line_styles, new_figure
@@ -45,6 +46,9 @@ def depth(table: pd.DataFrame) -> Figure:
         ax.errorbar(table["energy"], table["t_max"], table["t_max_error"], label="simulated", **points)
         ax.plot(table["energy"], table["theory"], "--", color=OKABE_ITO["black"], label=r"$\ln(E/E_c) - 1/2$")
         ax.set(xscale="log", xlabel="incident energy [GeV]", ylabel="shower maximum [radiation lengths]")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # less than two decades: a tick a decade is too few
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.legend()
     return fig
 
