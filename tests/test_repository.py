@@ -121,7 +121,7 @@ def test_no_registry_and_no_private_path_is_committed(root):
 
 
 def test_no_large_file_is_committed(root):
-    large = {str(path.relative_to(root)): path.stat().st_size for path in tracked(root) if path.stat().st_size > 8e6}
+    large = {str(path.relative_to(root)): path.stat().st_size for path in tracked(root) if path.stat().st_size > 1e7}
     assert large == {}
     assert sum(path.stat().st_size for path in tracked(root, "bithep_lib")) < 75e6
 
