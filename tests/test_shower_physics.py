@@ -93,8 +93,8 @@ def test_energies_above_100_gev_count_one_third():
 
 
 def test_gflashs_medium_is_the_one_of_the_theory():
-    from bithep_lib.simulate.geant4.stacks import STACKS
     from bithep_lib.simulate.effective_medium import medium
+    from bithep_lib.simulate.geant4.stacks import STACKS
 
     tungsten = medium(STACKS["ds2"][0])
     assert tungsten.critical_energy == pytest.approx(CRITICAL_ENERGY, rel=0.01)
