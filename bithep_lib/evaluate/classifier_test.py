@@ -8,7 +8,7 @@ reference as well, to show what the judge says about two equal samples. `Judge` 
     >>> parts = split(load("sample"), {"train": 5000, "valid": 1000, "reference": 2000, "floor": 2000}, seed=1)
     >>> judge = Judge(**parts)
     >>> generated = generate(judge.energies)    # one shower for each of these energies, in this order
-    >>> print(judge(generated), judge.floor(), sep="\\n")
+    >>> print(judge(generated), judge.control(), sep="\\n")
 
 The test itself, network, split, selection and calibration, is in `evaluate.two_sample`; the definitions here are those
 of the public evaluation script (arXiv:2410.21611, section 4): voxels below the read-out threshold are set to zero in

@@ -10,7 +10,6 @@ section 3).
 About 25 jets per second and core. Shards hold 2 500 jets, quark and gluon in turn, so any number of shards is balanced.
 """
 
-import argparse
 import io
 import json
 import sys
@@ -24,6 +23,7 @@ import numpy as np
 from bithep_lib.data.cache import cache_dir
 from bithep_lib.data.quark_gluon.layout import GLUON, QUARK
 from bithep_lib.files import write_atomic
+from bithep_lib.simulate import command
 from bithep_lib.simulate.shards import Shard, config_hash, plan, produce, seed_for, versions
 
 __all__ = ["JetProcess", "generate", "main", "shard_size"]
@@ -167,28 +167,7 @@ def _stored_config(path: Path) -> dict | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line of :func:`generate`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bithep_lib.simulate.jets", description=generate.__doc__.split("\n")[0]
-    )
-    parser.add_argument("-n", "--n-jets", type=int, default=10_000, help="jets in all, half quark and half gluon")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument("--output", help="folder (default: below $BITHEP_CACHE)")
-    parser.add_argument("--part", default="0/1", metavar="I/N", help="shards of task I of a cluster array of N tasks")
-    options = parser.parse_args(arguments)
-    try:
-        task, tasks = map(int, options.part.split("/"))
-    except ValueError:
-        parser.error(f"--part must look like 3/20, got {options.part!r}")
-    try:
-        paths = generate(options.n_jets, options.seed, options.output, options.workers, part=(task, tasks))
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print(f"{len(paths)} files in {paths[0].parent}" if paths else "no shard for this part")
-    return 0
+    return command.run(generate, "bithep_lib.simulate.jets", "jets in all, half quark and half gluon", arguments)
 
 
 if __name__ == "__main__":
