@@ -1,5 +1,6 @@
 """High-level features worked out by hand, separation powers with known values, the published tables."""
 
+import json
 import math
 
 import numpy as np
@@ -12,7 +13,15 @@ from test_calochallenge import make
 from bithep_lib.data import calochallenge
 from bithep_lib.data.calochallenge import Showers, geometry
 from bithep_lib.evaluate.leaderboard import beside_published, leaderboard, published_separation
-from bithep_lib.evaluate.separation import GROUPS, compare, edges_of, separation_power, separation_table
+from bithep_lib.evaluate.separation import (
+    GROUPS,
+    compare,
+    edges_of,
+    from_columns,
+    separation_power,
+    separation_table,
+    to_columns,
+)
 from bithep_lib.evaluate.showers import feature_names, feature_vector, features
 
 
@@ -113,6 +122,21 @@ def test_double_precision_sums() -> None:
 
 
 # Separation power -----------------------------------------------------------------------------------------------------
+
+
+def test_comparisons_come_back_from_a_record() -> None:
+    a, b = make("ds1-photons", 300), make("ds1-photons", 300, seed=2)
+    found = compare(a, b, layers=[2, 12])
+    again = from_columns(json.loads(json.dumps(to_columns(found))))
+    assert [(c.group, c.layer, c.label, c.logarithmic) for c in again] == [
+        (c.group, c.layer, c.label, c.logarithmic) for c in found
+    ]
+    for new, old in zip(again, found, strict=True):
+        assert (new.edges == old.edges).all()
+        assert (new.generated == old.generated).all()
+        assert new.separation == old.separation
+    with pytest.raises(KeyError, match="reference"):
+        from_columns({"group": ["cell"], "layer": [-1], "low": [0.0], "high": [1.0], "generated": [1.0]})
 
 
 def test_separation_power_by_hand() -> None:

@@ -16,8 +16,9 @@ published tables (0.4e-3 for 100 bins and 121 000 showers), and it is much large
 number here stands beside its own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from bithep_lib.data.calochallenge.geometry import Geometry
 from bithep_lib.data.calochallenge.showers import Showers
 from bithep_lib.evaluate.showers import Features, features
 
-__all__ = ["GROUPS", "Comparison", "compare", "separation_power", "separation_table"]
+__all__ = ["GROUPS", "Comparison", "compare", "from_columns", "separation_power", "separation_table", "to_columns"]
 
 GROUPS = (
     "E layer",
@@ -54,6 +55,8 @@ _LABELS = {
     "EC r std": ("r_width", r"$\sigma_{{r,{}}}$ [mm]"),
     "sparsity": ("sparsity", "sparsity of layer {}"),
 }
+_COLUMNS = ("group", "layer", "low", "high", "reference", "generated")
+_RESPONSE = r"$E_\mathrm{tot} / E_\mathrm{inc}$"
 _ANGULAR = ("EC eta", "EC phi", "EC eta std", "EC phi std")
 
 
@@ -182,6 +185,43 @@ def separation_table(comparisons: Iterable[Comparison]) -> pd.DataFrame:
     return mean
 
 
+def to_columns(comparisons: Iterable[Comparison]) -> dict[str, list[Any]]:
+    """Comparisons as one long table for a run record, a row a bin; `from_columns` makes them again.
+
+    Returns:
+        Columns ``group``, ``layer`` (-1 for the whole shower), ``low`` and ``high`` (edges), ``reference`` and
+        ``generated`` (entries). How many numbers lay outside of the range is not kept.
+    """
+    rows = [
+        (c.group, -1 if c.layer is None else c.layer, *bin_)
+        for c in comparisons
+        for bin_ in zip(
+            c.edges[:-1].tolist(), c.edges[1:].tolist(), c.reference.tolist(), c.generated.tolist(), strict=True
+        )
+    ]
+    return pd.DataFrame(rows, columns=_COLUMNS).to_dict("list")
+
+
+def from_columns(columns: Mapping[str, Sequence[Any]]) -> list[Comparison]:
+    """The comparisons that `to_columns` wrote down.
+
+    Raises:
+        KeyError: a column is missing.
+    """
+    found = []
+    for (group, layer), bins in pd.DataFrame(columns)[list(_COLUMNS)].groupby(["group", "layer"], sort=False):
+        counts = [bins[name].to_numpy(np.float64) for name in ("reference", "generated")]
+        edges = np.append(bins["low"], bins["high"].iloc[-1])
+        entries = tuple(int(count.sum()) for count in counts)
+        whole = layer == -1
+        found.append(
+            Comparison(
+                group, None if whole else layer, _label(group, layer), edges, *counts, _logarithmic(group), entries
+            )
+        )
+    return found
+
+
 def edges_of(group: str, geometry: Geometry, layer: int | None, largest: float) -> np.ndarray:
     """The challenge's bin edges for a group and a layer.
 
@@ -209,7 +249,7 @@ def edges_of(group: str, geometry: Geometry, layer: int | None, largest: float) 
 
 
 def _layers(group: str, reference: Features, generated: Features, layers: Sequence[int]) -> list[Comparison]:
-    attribute, label = _LABELS[group]
+    attribute, _ = _LABELS[group]
     geometry = reference.geometry
     ids = [layer.id for layer in geometry.layers]
     ids = [ids[i] for i in geometry.angular] if group in _ANGULAR else ids
@@ -219,22 +259,20 @@ def _layers(group: str, reference: Features, generated: Features, layers: Sequen
             continue
         values, others = (getattr(sample, attribute)[:, column] for sample in (reference, generated))
         edges = edges_of(group, geometry, layer, _largest(values, others, geometry))
-        found.append(_histograms(group, layer, label.format(layer), edges, values, others, group == "E layer"))
+        found.append(_histograms(group, layer, edges, values, others))
     return found
 
 
 def _responses(reference: Features, generated: Features) -> list[Comparison]:
-    label = r"$E_\mathrm{tot} / E_\mathrm{inc}$"
     edges = edges_of("E total", reference.geometry, None, 0)
-    found = [_histograms("E total", None, label, edges, reference.response, generated.response, False)]
+    found = [_histograms("E total", None, edges, reference.response, generated.response)]
     for i, energy in enumerate(reference.geometry.energies):
         # Photons scatter less than a tenth from the fifth energy on, and have narrower bins there.
         narrow = reference.geometry.particle == "photon" and i >= 4
         edges = np.linspace(*((0.9, 1.1) if narrow else (0.4, 1.4)), 21)
         values, others = (f.response[np.isclose(f.incident, energy, rtol=1e-3)] for f in (reference, generated))
         if len(values) and len(others):
-            name = f"{energy / 1e3:.3g} GeV"
-            found.append(_histograms(f"E total at {name}", None, f"{label} at {name}", edges, values, others, False))
+            found.append(_histograms(f"E total at {energy / 1e3:.3g} GeV", None, edges, values, others))
     return found
 
 
@@ -251,7 +289,7 @@ def _cells(generated: Showers, reference: Showers) -> Comparison:
             seen += hit.size
         counts.append(count)
         entries.append(seen)
-    return Comparison("cell", None, "voxel energy [MeV]", edges, *counts, True, tuple(entries))
+    return Comparison("cell", None, _label("cell"), edges, *counts, _logarithmic("cell"), tuple(entries))
 
 
 def _largest(reference: np.ndarray, generated: np.ndarray, geometry: Geometry) -> float:
@@ -260,13 +298,20 @@ def _largest(reference: np.ndarray, generated: np.ndarray, geometry: Geometry) -
 
 
 def _histograms(
-    group: str,
-    layer: int | None,
-    label: str,
-    edges: np.ndarray,
-    reference: np.ndarray,
-    generated: np.ndarray,
-    logarithmic: bool,
+    group: str, layer: int | None, edges: np.ndarray, reference: np.ndarray, generated: np.ndarray
 ) -> Comparison:
     counts = [np.histogram(values, edges)[0].astype(np.float64) for values in (reference, generated)]
-    return Comparison(group, layer, label, edges, *counts, logarithmic, (len(reference), len(generated)))
+    entries = len(reference), len(generated)
+    return Comparison(group, layer, _label(group, layer), edges, *counts, _logarithmic(group), entries)
+
+
+def _label(group: str, layer: int | None = None) -> str:
+    if group == "cell":
+        return "voxel energy [MeV]"
+    if group.startswith("E total"):
+        return _RESPONSE + group.removeprefix("E total")
+    return _LABELS[group][1].format(layer)
+
+
+def _logarithmic(group: str) -> bool:
+    return group in ("E layer", "cell")

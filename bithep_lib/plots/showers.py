@@ -17,7 +17,7 @@ from bithep_lib.data.calochallenge.showers import Showers
 from bithep_lib.evaluate.separation import Comparison, compare
 from bithep_lib.plots.style import OKABE_ITO, line_styles, new_figure, step_histogram
 
-__all__ = ["gallery", "profiles", "rings"]
+__all__ = ["compared", "gallery", "histograms", "profiles", "rings"]
 
 Samples = Showers | Mapping[str, Showers]
 
@@ -47,14 +47,41 @@ def gallery(
         ValueError: no sample, or a layer that the data set does not have.
     """
     samples = _named(generated, "generated")
+    comparisons = {name: compared(showers, reference, layers=layers) for name, showers in samples.items()}
+    return histograms(comparisons, reference_name=reference_name)
+
+
+def compared(generated: Showers, reference: Showers, *, layers: Iterable[int] | None = None) -> list[Comparison]:
+    """What `gallery` draws for one sample: response and voxel energies, then the features of each layer in turn.
+
+    Centres and widths in eta are left out where a layer has no angles.
+
+    Args:
+        layers: numbers of layers in the challenge; None is the one with most energy in the reference.
+
+    Raises:
+        ValueError: a layer that the data set does not have, or an empty sample.
+    """
     layers = [_hottest(reference)] if layers is None else list(layers)
-    # One list of comparisons a sample; the reference's bins are the same in all of them.
-    groups = ("E total", "cell", *PANELS)
-    compared = {
-        name: _chosen(compare(showers, reference, groups=groups, layers=layers), layers)
-        for name, showers in samples.items()
-    }
-    panels = list(zip(*compared.values(), strict=True))
+    found = compare(generated, reference, groups=("E total", "cell", *PANELS), layers=layers)
+    whole = [c for group in ("E total", "cell") for c in found if c.group == group]
+    by_key = {(c.group, c.layer): c for c in found}
+    return whole + [by_key[group, layer] for layer in layers for group in PANELS if (group, layer) in by_key]
+
+
+def histograms(comparisons: Mapping[str, Sequence[Comparison]], *, reference_name: str = "Geant4") -> Figure:
+    """Histograms over the same ones of a reference, each with its ratio, from comparisons made elsewhere.
+
+    Args:
+        comparisons: for each sample the same histograms in the same order, with the reference's entries in each (see
+            `compared`, and `evaluate.separation.from_columns` for those in a record).
+
+    Raises:
+        ValueError: no sample, or samples with other histograms.
+    """
+    if not comparisons:
+        raise ValueError("at least one sample of showers is needed, got none")
+    panels = list(zip(*comparisons.values(), strict=True))
     rows = -(-len(panels) // COLUMNS)
     heights = [3, 1, 0.55] * rows  # the third is room for the labels
     with new_figure(3 * rows, COLUMNS, figsize=(9.6, 2.75 * rows + 0.3), height_ratios=heights) as (fig, axes):
@@ -67,7 +94,7 @@ def gallery(
                 top.remove()
                 bottom.remove()
                 continue
-            _panel(top, bottom, panels[i], list(samples), reference_name)
+            _panel(top, bottom, panels[i], list(comparisons), reference_name)
         for top, bottom in zip(axes[::3, 0], axes[1::3, 0], strict=True):
             top.set_ylabel("share per unit")
             bottom.set_ylabel("ratio")
@@ -206,13 +233,6 @@ def _range(compared: Sequence[Comparison]) -> tuple[float, float]:
     if not len(seen):
         return edges[0], edges[-1]
     return edges[max(seen[0] - 1, 0)], edges[min(seen[-1] + 2, len(edges) - 1)]
-
-
-def _chosen(comparisons: Sequence[Comparison], layers: Sequence[int]) -> list[Comparison]:
-    """Response and voxels, then the features of each layer in turn (without centres where a layer has no angles)."""
-    whole = [c for group in ("E total", "cell") for c in comparisons if c.group == group]
-    by_key = {(c.group, c.layer): c for c in comparisons}
-    return whole + [by_key[group, layer] for layer in layers for group in PANELS if (group, layer) in by_key]
 
 
 def _disc(ax: Axes, one: Geometry, position: int, values: np.ndarray, norm: LogNorm) -> None:
