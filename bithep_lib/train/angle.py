@@ -2,13 +2,13 @@ r"""The task of chapter 3: the angle of an axis, known modulo pi."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
+
+from bithep_lib.train.supervised import Schedule, SupervisedTask
 
 
 def sin2_loss(output: Tensor, phi: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def sin2_loss(output: Tensor, phi: Tensor) -> Tensor:
     return (1 - (unit * truth).sum(-1)) / 2
 
 
-class AngleTask(pl.LightningModule):
+class AngleTask(SupervisedTask):
     """Regression of an angle modulo pi: mean of `sin2_loss`, AdamW.
 
     Args:
@@ -52,13 +52,9 @@ class AngleTask(pl.LightningModule):
         *,
         learning_rate: float = 3e-3,
         weight_decay: float = 0.0,
-        schedule: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.schedule = schedule
-        name = getattr(schedule, "__qualname__", repr(schedule))
-        self.save_hyperparameters({"learning_rate": learning_rate, "weight_decay": weight_decay, "schedule": name})
+        super().__init__(model, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule)
 
     def check_data(self, data: Dataset, name: str) -> None:
         """Refuse angles that are not one number a jet, or lie beyond two turns (degrees, say).
@@ -76,9 +72,6 @@ class AngleTask(pl.LightningModule):
         if float(phi.abs().max()) > 2 * torch.pi + 1e-3:
             raise ValueError(f"{name}: angles must be radians in [-2 pi, 2 pi], there is {float(phi.abs().max()):g}")
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return self.model(*inputs)
-
     def _loss(self, batch: Sequence[Tensor]) -> Tensor:
         *inputs, phi = batch
         return sin2_loss(self(*inputs).float(), phi.float()).mean()
@@ -90,9 +83,3 @@ class AngleTask(pl.LightningModule):
 
     def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         self.log("valid_loss", self._loss(batch), batch_size=len(batch[-1]), sync_dist=True)
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
-        )
-        return optimizer if self.schedule is None else ([optimizer], [self.schedule(optimizer)])

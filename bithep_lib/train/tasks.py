@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from scipy.special import expit
@@ -17,13 +15,14 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from bithep_lib.train.data import check_labels
+from bithep_lib.train.supervised import Schedule, SupervisedTask
 
 LEARNED = 0.05
 """Part by which the validation loss has to fall below that of a constant for something to have been learned. Shuffled
 labels of some hundred rows reach half of it by chance; a tagger with an AUC of 0.65 has it."""
 
 
-class ClassificationTask(pl.LightningModule):
+class ClassificationTask(SupervisedTask):
     """Binary classification: cross-entropy on the logit, AdamW.
 
     Args:
@@ -42,13 +41,9 @@ class ClassificationTask(pl.LightningModule):
         *,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
-        schedule: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.schedule = schedule
-        name = getattr(schedule, "__qualname__", repr(schedule))
-        self.save_hyperparameters({"learning_rate": learning_rate, "weight_decay": weight_decay, "schedule": name})
+        super().__init__(model, learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule)
         self._valid: list[tuple[Tensor, Tensor]] = []
         self._gains: list[float] = []
 
@@ -97,9 +92,3 @@ class ClassificationTask(pl.LightningModule):
                 stacklevel=1,
             )
         self._gains.clear()
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
-        )
-        return optimizer if self.schedule is None else ([optimizer], [self.schedule(optimizer)])

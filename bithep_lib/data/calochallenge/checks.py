@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from bithep_lib.data.calochallenge.geometry import Geometry
 from bithep_lib.data.calochallenge.showers import Showers
 from bithep_lib.data.errors import DataError
+from bithep_lib.data.rows import place
 
 __all__ = ["DataError", "check_order", "check_showers", "check_unique"]
 
@@ -101,19 +102,11 @@ def check_unique(showers: Showers, rows_of: Mapping[str, int]) -> None:
     repeated = original != counted
     if repeated.mean() > MOST_REPEATED if len(counted) else False:
         row = int(np.argmax(repeated))
-        places = " and ".join(_place(int(i), rows_of) for i in (original[row], counted[row]))
+        places = " and ".join(place(int(i), rows_of) for i in (original[row], counted[row]))
         raise DataError(
             f"the same shower is in {places}, and {int(repeated.sum())} of {len(showers)} are repetitions: "
             "the same file twice?"
         )
-
-
-def _place(row: int, rows_of: Mapping[str, int]) -> str:
-    for file, count in rows_of.items():
-        if row < count:
-            return f"{file} row {row}"
-        row -= count
-    raise IndexError(row)
 
 
 def _none(

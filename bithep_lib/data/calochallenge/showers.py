@@ -1,7 +1,6 @@
 """A set of calorimeter showers in memory, and its division into disjoint parts."""
 
 import hashlib
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from bithep_lib.data.calochallenge.geometry import Geometry, geometry
+from bithep_lib.data.rows import counts_of
 
 __all__ = ["Showers", "concatenate", "split"]
 
@@ -100,15 +100,7 @@ def split(
             than asked for.
     """
     numbers = list(sizes.values()) if isinstance(sizes, Mapping) else list(sizes)
-    try:
-        counts = [operator.index(number) for number in numbers]
-    except TypeError:
-        counts = []
-    if not counts or min(counts) < 0 or sum(counts) > len(showers):
-        raise ValueError(
-            "sizes must be one or more numbers of showers, non-negative integers that add up to at most "
-            f"{len(showers)} showers, got {sizes!r}"
-        )
+    counts = counts_of(numbers, len(showers), "showers")
     order = np.random.default_rng(seed).permutation(len(showers))
     edges = np.cumsum([0, *counts])
     parts = [showers[order[start:stop]] for start, stop in zip(edges, edges[1:], strict=False)]

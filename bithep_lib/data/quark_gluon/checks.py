@@ -14,6 +14,7 @@ from bithep_lib.data.quark_gluon.jets import Jets
 from bithep_lib.data.quark_gluon.kinematics import jet_momentum, relative
 from bithep_lib.data.quark_gluon.layout import COLUMNS, GLUON, QUARK, TRUTH
 from bithep_lib.data.quark_gluon.particles import PDG_IDS, particle_class
+from bithep_lib.data.rows import refuse_repeated
 
 __all__ = ["DataError", "check_arrays", "check_classes", "check_jets", "check_labels", "check_unique"]
 
@@ -166,22 +167,7 @@ def check_unique(jets: Jets, rows_of: Mapping[str, int]) -> None:
     Args:
         rows_of: number of jets of each file, in the order of ``jets``.
     """
-    leading = np.ascontiguousarray(jets.constituents[:, :3].reshape(len(jets), -1))
-    keys = leading.view(np.dtype((np.void, leading.dtype.itemsize * leading.shape[1]))).ravel()
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    again = first[inverse] != np.arange(len(jets))
-    if again.any():
-        row = int(np.argmax(again))
-        places = " and ".join(_place(int(i), rows_of) for i in (first[inverse[row]], row))
-        raise DataError(f"the same jet is in {places}: the same file twice?")
-
-
-def _place(row: int, rows_of: Mapping[str, int]) -> str:
-    for file, count in rows_of.items():
-        if row < count:
-            return f"{file} row {row}"
-        row -= count
-    raise IndexError(row)
+    refuse_repeated(jets.constituents[:, :3].reshape(len(jets), -1), rows_of, "jet")
 
 
 def _none(bad: np.ndarray, file: str, key: str, values: np.ndarray, what: str, column: int | None = -1) -> None:

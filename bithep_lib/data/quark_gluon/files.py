@@ -21,6 +21,7 @@ from bithep_lib.data.quark_gluon.checks import (
 from bithep_lib.data.quark_gluon.jets import Jets, concatenate
 from bithep_lib.data.quark_gluon.kinematics import jet_momentum, wrap_phi
 from bithep_lib.data.quark_gluon.layout import GLUON, QUARK, TRUTH
+from bithep_lib.data.rows import asked_for
 
 __all__ = ["SAMPLE", "event_counts", "load", "read"]
 
@@ -66,11 +67,7 @@ def load(
         have += len(part)
         if have == n:
             break
-    if n is not None and have < n:
-        raise ValueError(
-            f"n = {n} jets asked for, but {source} has {have}: lower n (in a chapter it is n_train + n_valid + n_test: "
-            "lower these, or choose a smaller scale, down to scale=smoke)"
-        )
+    asked_for(n, have, source, "jets")
     check_classes(np.concatenate(labels), str(source) if len(rows_of) > 1 else next(iter(rows_of)))
     jets = concatenate(parts, source=str(source))
     check_unique(jets, rows_of)

@@ -1,7 +1,6 @@
 """A set of labelled jets in memory."""
 
 import hashlib
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from bithep_lib.data.quark_gluon.layout import GLUON, QUARK
+from bithep_lib.data.rows import counts_of
 
 __all__ = ["Jets", "concatenate", "split"]
 
@@ -86,15 +86,7 @@ def split(jets: Jets, sizes: Sequence[int], seed: int) -> tuple[Jets, ...]:
         ValueError: no sizes, a size that is no integer (fractions are not understood) or negative, or fewer jets than
             asked for.
     """
-    try:
-        counts = [operator.index(size) for size in sizes]
-    except TypeError:
-        counts = []
-    if not counts or min(counts) < 0 or sum(counts) > len(jets):
-        raise ValueError(
-            "sizes must be one or more numbers of jets, non-negative integers that add up to at most "
-            f"{len(jets)} jets, got {sizes!r}"
-        )
+    counts = counts_of(sizes, len(jets), "jets")
     generator = np.random.default_rng(seed)
     quarks, gluons = (generator.permutation(np.flatnonzero(jets.label == label)) for label in (QUARK, GLUON))
     edges = np.cumsum([0, *counts])

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bithep_lib.data.errors import DataError
+from bithep_lib.data.rows import refuse_repeated
 from bithep_lib.data.wz.jets import WZJets
 from bithep_lib.data.wz.layout import LABELS, PARTICLES, STEPS, TRUTH, WEIGHTS, WIDTH
 from bithep_lib.data.wz.observables import moment_axis
@@ -95,21 +96,8 @@ def check_unique(jets: WZJets, rows_of: Mapping[str, int]) -> None:
     Raises:
         DataError: naming both places.
     """
-    keys = np.ascontiguousarray(np.stack([jets.r1, jets.r2, jets.jet_pt, jets.pt[:, 0]], axis=1, dtype=np.float64))
-    _, first, inverse = np.unique(keys.view("V32").ravel(), return_index=True, return_inverse=True)
-    again = first[inverse] != np.arange(len(jets))
-    if again.any():
-        row = int(np.argmax(again))
-        places = " and ".join(_place(int(i), rows_of) for i in (first[inverse[row]], row))
-        raise DataError(f"the same jet is in {places}: the same file twice?")
-
-
-def _place(row: int, rows_of: Mapping[str, int]) -> str:
-    for file, count in rows_of.items():
-        if row < count:
-            return f"{file} row {row}"
-        row -= count
-    raise IndexError(row)
+    keys = np.stack([jets.r1, jets.r2, jets.jet_pt, jets.pt[:, 0]], axis=1, dtype=np.float64)
+    refuse_repeated(keys, rows_of, "jet")
 
 
 def _none(bad: np.ndarray, file: str, key: str, values: np.ndarray, what: str) -> None:

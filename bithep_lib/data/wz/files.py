@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bithep_lib.data.errors import DataError
+from bithep_lib.data.rows import asked_for
 from bithep_lib.data.wz.checks import check_arrays, check_jets, check_unique
 from bithep_lib.data.wz.jets import WZJets, concatenate
 from bithep_lib.data.wz.layout import LABELS, PARTICLES, STEPS, TRUTH, WEIGHTS
@@ -54,11 +55,7 @@ def load(
         have += len(part)
         if have == n:
             break
-    if n is not None and have < n:
-        raise ValueError(
-            f"n = {n} jets asked for, but {source} has {have}: lower n (in a chapter it is n_train + n_valid + n_test: "
-            "lower these, or choose a smaller scale, down to scale=smoke)"
-        )
+    asked_for(n, have, source, "jets")
     jets = concatenate(parts, source=str(source))
     check_unique(jets, {part.source: len(part) for part in parts})
     return jets

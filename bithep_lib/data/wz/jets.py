@@ -1,12 +1,13 @@
 """A set of W jets in memory."""
 
 import hashlib
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
+
+from bithep_lib.data.rows import counts_of
 
 __all__ = ["WZJets", "concatenate", "split"]
 
@@ -97,14 +98,6 @@ def split(jets: WZJets, sizes: Sequence[int], seed: int) -> tuple[WZJets, ...]:
         ValueError: no sizes, a size that is no integer (fractions are not understood) or negative, or fewer jets than
             asked for.
     """
-    try:
-        counts = [operator.index(size) for size in sizes]
-    except TypeError:
-        counts = []
-    if not counts or min(counts) < 0 or sum(counts) > len(jets):
-        raise ValueError(
-            "sizes must be one or more numbers of jets, non-negative integers that add up to at most "
-            f"{len(jets)} jets, got {sizes!r}"
-        )
+    counts = counts_of(sizes, len(jets), "jets")
     order = np.random.default_rng(seed).permutation(len(jets))[: sum(counts)]
     return tuple(jets[rows] for rows in np.split(order, np.cumsum(counts)[:-1]))
