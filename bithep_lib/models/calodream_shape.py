@@ -35,16 +35,26 @@ class SinusoidalTime(nn.Module):
 
 
 class ConditionEmbedding(nn.Module):
-    """A perceptron on the incident energy and the energy ratios."""
+    """A perceptron on the incident energy and the energy ratios.
 
-    def __init__(self, n_conditions: int, width: int) -> None:
+    Args:
+        n_conditions: inputs, the incident energy first.
+        width: of the output.
+        separate_energy: a matrix of its own for the incident energy. In float it is the same function; in bits the
+            inputs of a layer share one scale, and this way the energy does not share the ratios'.
+    """
+
+    def __init__(self, n_conditions: int, width: int, *, separate_energy: bool = False) -> None:
         super().__init__()
-        self.first = nn.Linear(n_conditions, width)
+        self.energy = nn.Linear(1, width, bias=False) if separate_energy else None
+        self.first = nn.Linear(n_conditions - separate_energy, width)
         self.second = nn.Linear(width, width)
 
     def forward(self, condition: Tensor) -> Tensor:
         """(B, width) from (B, n_conditions)."""
-        return self.second(F.silu(self.first(condition)))
+        if self.energy is None:
+            return self.second(F.silu(self.first(condition)))
+        return self.second(F.silu(self.first(condition[:, 1:]) + self.energy(condition[:, :1])))
 
 
 class Block(nn.Module):
@@ -85,6 +95,7 @@ class ShapeNetwork(nn.Module):
         heads: of the attention.
         mlp_ratio: hidden width of a block's perceptron over ``width``.
         time_scale: see `SinusoidalTime`.
+        separate_energy: see `ConditionEmbedding`.
 
     Raises:
         ValueError: patches or heads that do not divide, or a width that is no multiple of 6.
@@ -100,6 +111,7 @@ class ShapeNetwork(nn.Module):
         heads: int = 6,
         mlp_ratio: int = 4,
         time_scale: float = 1.0,
+        separate_energy: bool = False,
     ) -> None:
         super().__init__()
         if any(n % p for n, p in zip(grid, patch, strict=True)):
@@ -111,7 +123,7 @@ class ShapeNetwork(nn.Module):
         voxels = math.prod(patch)
         self.x_embedding = nn.Linear(voxels, width)
         self.time_embedding = SinusoidalTime(width, scale=time_scale)
-        self.condition_embedding = ConditionEmbedding(grid[0] + 1, width)
+        self.condition_embedding = ConditionEmbedding(grid[0] + 1, width, separate_energy=separate_energy)
         self.frequencies = nn.Parameter(torch.randn(width // 2))
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
@@ -124,7 +136,8 @@ class ShapeNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         for linear in (self.time_embedding.first, self.time_embedding.second):
             nn.init.normal_(linear.weight, std=0.02)
         for linear in (*(block.modulation for block in self.blocks), self.modulation, self.last):

@@ -112,6 +112,47 @@ class Smeft(Settings):
     weight_decay: float = number("weight decay of AdamW", below=1.0, zero=True, default=0.01)
 
 
+CALODREAM_SETUPS = tuple(
+    f"{energy}/{shape}" for shape in ("regular", "no_embedding", "full") for energy in ("regular", "quantized")
+)
+"""The six combinations of Table 4."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaloDREAM(Settings):
+    """Chapter 5: electrons in a calorimeter by flow matching, an energy network and a shape network."""
+
+    data: str = choice("which showers", "sample", "simulate", "gflash", "public", or_path=True, default="sample")
+    dataset: str = choice("detector and particle", "ds2", default="ds2")
+    weights: str = choice("stored networks, or train them all", "stored", "train", default="stored")
+    setups: tuple[str, ...] = choices(
+        "which layers become bits, energy network/shape network",
+        *CALODREAM_SETUPS,
+        default=("regular/regular", "quantized/regular"),
+    )
+    n_seeds: int = integer("trainings of each network: seed, seed + 1, ...", low=1)
+    n_train: int = integer("showers to train on", low=10)
+    n_valid: int = integer("showers to choose the epoch on", low=10)
+    n_reference: int = integer("showers to judge with, one generated for each", low=50)
+    n_floor: int = integer("simulated showers that are judged as if they were generated", low=50)
+    energy_width: int = integer("width of the energy network's tokens", low=47)
+    energy_depth: int = integer("layers of its encoder, and of its decoder", low=1)
+    energy_feedforward: int = integer("hidden width inside of these layers", low=1)
+    velocity_width: int = integer("hidden width of its velocity network", low=1)
+    shape_width: int = integer("width of the shape network's tokens, a multiple of 6", low=6)
+    shape_depth: int = integer("blocks of the shape network", low=1)
+    energy_epochs: int = integer("passes over the training showers, energy network", low=1)
+    energy_batch_size: int = integer("showers per training step, energy network", low=1)
+    energy_learning_rate: float = number("largest step size of AdamW, energy network", below=1.0)
+    epochs: int = integer("passes over the training showers, shape network", low=1)
+    batch_size: int = integer("showers per training step, shape network", low=1)
+    learning_rate: float = number("largest step size of AdamW, shape network", below=1.0)
+    method: str = choice("solver of the differential equations", "euler", "midpoint", "heun3", "rk4")
+    energy_steps: int = integer("its steps for each energy ratio", low=1)
+    shape_steps: int = integer("its steps for the voxels", low=1)
+    classifier: str = choice("settings of the judge's classifier", "smoke", "book", "laptop", "challenge")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RealBits(Settings):
     """Chapter 6: what a bit costs."""
@@ -125,6 +166,22 @@ class RealBits(Settings):
     learning_rate: float = number("step size of AdamW", below=1.0)
     repeats: int = integer("interleaved repetitions of each timing", low=3)
 
+
+_CALODREAM_REDUCED = {
+    "energy_width": 48,
+    "energy_depth": 1,
+    "energy_feedforward": 96,
+    "velocity_width": 144,
+    "shape_width": 96,
+    "shape_depth": 6,
+    "energy_batch_size": 64,
+    "energy_learning_rate": 3e-3,
+    "batch_size": 16,
+    "learning_rate": 2e-3,
+    "method": "midpoint",
+    "energy_steps": 10,
+    "shape_steps": 6,
+}
 
 SCALES: dict[str, dict[str, Settings]] = {
     "bitlinear": {
@@ -222,6 +279,86 @@ SCALES: dict[str, dict[str, Settings]] = {
             epochs=30,
             batch_size=1024,
             learning_rate=1e-3,
+        ),
+    },
+    "calodream": {
+        "smoke": CaloDREAM(
+            n_seeds=1,
+            n_train=100,
+            n_valid=50,
+            n_reference=100,
+            n_floor=100,
+            energy_width=48,
+            energy_depth=1,
+            energy_feedforward=16,
+            velocity_width=16,
+            shape_width=24,
+            shape_depth=2,
+            energy_epochs=1,
+            energy_batch_size=50,
+            energy_learning_rate=2e-3,
+            epochs=1,
+            batch_size=50,
+            learning_rate=2e-3,
+            method="midpoint",
+            energy_steps=2,
+            shape_steps=2,
+            classifier="smoke",
+        ),
+        "book": CaloDREAM(
+            n_seeds=1,
+            n_train=2500,
+            n_valid=300,
+            n_reference=600,
+            n_floor=600,
+            **_CALODREAM_REDUCED,
+            energy_epochs=6,
+            epochs=1,
+            classifier="book",
+        ),
+        # The depth, the 135 tokens and nearly the quantised fractions of the published networks at a fifth of the
+        # width, and a millionth of the training: what minutes of one thread allow.
+        "laptop": CaloDREAM(
+            data="simulate",
+            weights="train",
+            setups=CALODREAM_SETUPS,
+            n_seeds=3,
+            n_train=7000,
+            n_valid=200,
+            n_reference=1000,
+            n_floor=1000,
+            **_CALODREAM_REDUCED,
+            energy_epochs=10,
+            epochs=2,
+            classifier="book",
+        ),
+        # Section 5.2 and the released cards: 100 000 showers to train on and as many to judge with. The published
+        # shape network anneals with a cosine and the released validation set is a single shower.
+        "paper": CaloDREAM(
+            data="public",
+            weights="train",
+            setups=CALODREAM_SETUPS,
+            n_seeds=3,
+            n_train=99_000,
+            n_valid=1000,
+            n_reference=50_000,
+            n_floor=50_000,
+            energy_width=64,
+            energy_depth=4,
+            energy_feedforward=512,
+            velocity_width=512,
+            shape_width=480,
+            shape_depth=6,
+            energy_epochs=500,
+            energy_batch_size=4000,
+            energy_learning_rate=2e-3,
+            epochs=800,
+            batch_size=64,
+            learning_rate=1e-3,
+            method="rk4",
+            energy_steps=50,
+            shape_steps=20,
+            classifier="challenge",
         ),
     },
     "real_bits": {
