@@ -97,6 +97,11 @@ TERNARY_ONLY = QuantSpec(activation_bits=None)
 EQUAL_BYTES = 60
 """Width of a shape network in float32 with as many bytes as one of width 96 without embeddings in bits."""
 
+GFLASH = "gflash"
+"""How variants begin that are for ``data="gflash"``: there are as many showers as one likes, and none is seen twice."""
+WIDTHS = 48, 96, 144
+"""Of the shape network, in the test bed."""
+
 VARIANTS: dict[str, Variant] = (
     {
         f"calodream/{energy}/{shape}": Variant(Part(energy), Part(shape))
@@ -117,6 +122,10 @@ VARIANTS: dict[str, Variant] = (
         for setup in ("no_embedding", "full")
         for what, option in (("after training", "after"), ("frozen", "frozen"))
     }
+    | {
+        f"{GFLASH}/regular/{setup} width {width}": Variant(shape=Part(setup, sizes={"width": width}))
+        for width in WIDTHS
+        for setup in ("regular", "no_embedding", "full")
+    }
 )
-"""The six of Table 4 and single parts, the grid of weights and activations, the cure, and the controls. The widths of
-the GFLASH test bed are settings of the run."""
+"""The six of Table 4, single parts, the grid of weights and activations, the cures, the controls, and the test bed."""
