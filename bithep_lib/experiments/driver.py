@@ -115,14 +115,17 @@ class Campaign(ABC):
         return outcome
 
     def store(self, name: str, seed: int, folder: Path) -> Path:
-        """Put a finished training where `bithep_lib.load` finds it, as ``<chapter>/<name>`` in `folder`."""
+        """Put a finished training where `bithep_lib.load` finds it, as ``<chapter>/<name>`` in `folder`.
+
+        A name that begins with the chapter's does not repeat it.
+        """
         self.finished(name, seed)
         model, _, _ = self.fit(name, seed)
         about = {"variant": name, "scale": self.run.scale, "seed": seed, "data": self.fingerprint}
         about |= {
             key: getattr(self.run, key) for key in ("n_train", "n_valid", "epochs", "batch_size", "learning_rate")
         }
-        file = f"{self.chapter}/" + name.replace("/", "-").replace(" ", "-")
+        file = f"{self.chapter}/" + name.removeprefix(f"{self.chapter}/").replace("/", "-").replace(" ", "-")
         return stored.save(model, file, folder, arguments=self.arguments(name), about=about)
 
     def finished(self, name: str, seed: int) -> Any:

@@ -154,6 +154,37 @@ class CaloDREAM(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaloINN(Settings):
+    """Chapter 4: a flow that makes calorimeter showers."""
+
+    data: str = choice("which showers", "sample", "simulate", "gflash", "public", or_path=True, default="sample")
+    dataset: str = choice(
+        "detector and particle (the published flow of ds2 has 14 blocks)",
+        *("ds1-photons", "ds1-pions", "ds2"),
+        default="ds1-photons",
+    )
+    weights: str = choice("stored networks, or train them all", "stored", "train", default="stored")
+    setups: tuple[str, ...] = choices(
+        "which layers become bits, as in Table 3",
+        *("Default", "ExchangePermutation", "NNCentral", "BlockCentral", "All"),
+        default=("Default", "BlockCentral"),
+    )
+    n_seeds: int = integer("trainings of each flow: seed, seed + 1, ...", low=1, default=5)
+    n_train: int = integer("showers to train on", low=10)
+    n_valid: int = integer("showers to choose the epoch on", low=10)
+    n_reference: int = integer("showers that generated ones are compared with", low=100)
+    n_floor: int = integer("showers that stand in for generated ones (at least n_reference)", low=100)
+    n_blocks: int = integer("coupling blocks", low=5)
+    hidden: int = integer("width of the conditioner networks", low=1)
+    bins: int = integer("bins of each spline", low=1)
+    epochs: int = integer("passes over the training showers", low=1)
+    batch_size: int = integer("showers per training step", low=1)
+    learning_rate: float = number("largest step size of AdamW", below=1.0)
+    weight_decay: float = number("weight decay of AdamW", below=1.0, zero=True, default=0.01)
+    classifier: str = choice("settings of the judge's classifier", "smoke", "book", "laptop", "challenge")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RealBits(Settings):
     """Chapter 6: what a bit costs."""
 
@@ -279,6 +310,71 @@ SCALES: dict[str, dict[str, Settings]] = {
             epochs=30,
             batch_size=1024,
             learning_rate=1e-3,
+        ),
+    },
+    "caloinn": {
+        "smoke": CaloINN(
+            n_seeds=1,
+            n_train=300,
+            n_valid=100,
+            n_reference=200,
+            n_floor=200,
+            n_blocks=5,
+            hidden=16,
+            bins=4,
+            epochs=1,
+            batch_size=50,
+            learning_rate=3e-3,
+            classifier="smoke",
+        ),
+        # A reduced flow, so that all setups are trained five times on the bundled showers in an hour of one core.
+        "book": CaloINN(
+            n_train=4700,
+            n_valid=500,
+            n_reference=2400,
+            n_floor=2400,
+            n_blocks=8,
+            hidden=96,
+            bins=4,
+            epochs=10,
+            batch_size=128,
+            learning_rate=3e-3,
+            classifier="book",
+        ),
+        # The published flow with a schedule of 2500 steps instead of 105 000.
+        "laptop": CaloINN(
+            data="simulate",
+            weights="train",
+            setups=("Default", "ExchangePermutation", "NNCentral", "BlockCentral", "All"),
+            n_train=25_000,
+            n_valid=1000,
+            n_reference=7000,
+            n_floor=7000,
+            n_blocks=12,
+            hidden=256,
+            bins=10,
+            epochs=51,
+            batch_size=512,
+            learning_rate=5e-4,
+            classifier="laptop",
+        ),
+        # Section 5.1, arXiv:2312.09290 and the released card. The paper trains on one official file of 121 000 photons,
+        # judges with the other and trains once; here a part of the second file stands in for generated showers.
+        "paper": CaloINN(
+            data="public",
+            weights="train",
+            setups=("Default", "ExchangePermutation", "NNCentral", "BlockCentral", "All"),
+            n_train=119_790,
+            n_valid=1210,
+            n_reference=60_000,
+            n_floor=60_000,
+            n_blocks=12,
+            hidden=256,
+            bins=10,
+            epochs=450,
+            batch_size=512,
+            learning_rate=1e-4,
+            classifier="challenge",
         ),
     },
     "calodream": {

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from bithep_lib import paper
-from bithep_lib.study import statements_smeft
+from bithep_lib.study import statements_caloinn, statements_smeft
 from bithep_lib.study.settings import SCALES, QuarkGluon
 from bithep_lib.study.verdicts import AtMost, Claim, Difference, Exact
 
@@ -183,6 +183,7 @@ CLAIMS: tuple[Claim, ...] = (
         effect=_visible(_auc_error, _seeds_error("AUC")),
     ),
     *statements_smeft.CLAIMS,
+    *statements_caloinn.CLAIMS,
 )
 
 

@@ -51,7 +51,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "provenance": dict,
 }
 # Settings that say where, how long and how many trainings, and do not make one training another.
-_NOT_IDENTITY = ("device", "threads", "max_minutes", "n_seeds", "strategies", "weights")
+_NOT_IDENTITY = ("device", "threads", "max_minutes", "n_seeds", "strategies", "setups", "weights")
 
 
 def record(
