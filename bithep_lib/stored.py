@@ -5,6 +5,9 @@
 
 A network is two files: ``<name>.safetensors`` holds its numbers, ``<name>.json`` says which class with which arguments
 they belong to, which layers are bits, how it was trained, and the checksum of the numbers. Nothing is unpickled.
+
+Of a ternary layer only the codes are stored, five a byte, and their scale. Such a layer comes back with weights that
+are quantised to just these codes and (up to the last digit) this scale; those that it was trained with are gone.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
-from torch import nn
+from torch import Tensor, nn
 
-from bithep_lib.bitlinear import BitLinear, QuantSpec
+from bithep_lib.bitlinear import BitLinear, QuantSpec, weight_codes
+from bithep_lib.codes import from_bytes, to_bytes
 from bithep_lib.files import write_atomic
 from bithep_lib.quantize import quantize_
 from bithep_lib.suggest import did_you_mean
@@ -82,8 +86,10 @@ def load(name: str, *, folder: str | Path | None = None) -> nn.Module:
         names = {layer for layer, found in about["layers"].items() if json.dumps(found, sort_keys=True) == spec}
         quantize_(model, lambda layer, _, names=names: layer in names, QuantSpec(**json.loads(spec)))
     try:
-        model.load_state_dict(read_tensors(content))
-    except (RuntimeError, SafetensorError) as error:
+        tensors = read_tensors(content)
+        _unpack(tensors, model)
+        model.load_state_dict(tensors)
+    except (RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(f"{path} does not fit {about['model']}: {' '.join(str(error).split())}") from error
     return model.eval()
 
@@ -104,8 +110,9 @@ def save(
         name: ``"<chapter>/<what>"``; letters, digits and ``_ + - .``.
         folder: the root under which `name` is placed; the package's own is ``bithep_lib/weights``.
         arguments: what the class was called with, as JSON can hold it.
-        half: floats in 16 bits, except buffers and the latent weights of BitLinear layers, whose codes must not change.
-            Metrics quoted for a stored network are to be those of the network that `load` returns.
+        half: floats in 16 bits, except buffers; ternary layers as codes, and other BitLinear layers with their exact
+            weights, so that no code changes. Metrics quoted for a stored network are to be those of the network that
+            `load` returns.
         about: how it was made: the record's file name, seed, metrics, ...
 
     Returns:
@@ -134,6 +141,11 @@ def save(
     except (RuntimeError, TypeError) as error:
         problem = " ".join(str(error).split())
         raise ValueError(f"the arguments {dict(arguments)} build another network: {problem}") from error
+    if half:
+        for layer, module in bits.items():
+            if module.spec.weights == "ternary" and not module.spec.power_of_two:
+                codes, scale = weight_codes(tensors.pop(f"{layer}.weight").float(), module.spec)
+                tensors |= {f"{layer}.codes": to_bytes(codes, "ternary"), f"{layer}.scale": scale}
     content = write_tensors(tensors)
     description = {
         "format": FORMAT,
@@ -146,6 +158,19 @@ def save(
     text = json.dumps(description, indent=1) + "\n"
     write_atomic(Path(folder) / f"{name}.safetensors", content)
     return write_atomic(Path(folder) / f"{name}.json", text)
+
+
+def _unpack(tensors: dict[str, Tensor], model: nn.Module) -> None:
+    """Replace codes and scale by weights whose mean absolute value is the scale: equation 1 makes the codes of them."""
+    for layer, module in model.named_modules():
+        if (packed := tensors.pop(f"{layer}.codes", None)) is None:
+            continue
+        try:
+            codes = from_bytes(packed, "ternary", module.out_features, module.in_features)
+            share = (codes.count_nonzero() / codes.numel()).clamp_min(1 / codes.numel())
+            tensors[f"{layer}.weight"] = codes * (tensors.pop(f"{layer}.scale") / share)
+        except (AttributeError, KeyError, ValueError) as error:
+            raise ValueError(f"{layer}: {error}") from error
 
 
 def _root(folder: str | Path | None) -> Path:

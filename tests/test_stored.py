@@ -46,14 +46,27 @@ def test_half_precision_changes_no_code_and_saves_space(tmp_path, model, jets):
     loaded = stored.load("a/half", folder=tmp_path)
     for name, layer in model.named_modules():
         if isinstance(layer, BitLinear):
-            assert torch.equal(
-                weight_codes(layer.weight, layer.spec)[0],
-                weight_codes(loaded.get_submodule(name).weight, layer.spec)[0],
-            )
+            codes, scale = weight_codes(layer.weight, layer.spec)
+            again, scale_again = weight_codes(loaded.get_submodule(name).weight, layer.spec)
+            assert torch.equal(again, codes)
+            assert torch.allclose(scale_again, scale, rtol=1e-6)
     assert torch.allclose(loaded(*jets), model(*jets), atol=0.02)
     assert loaded.phi[0].weight.dtype == torch.float32
     exact, half = ((tmp_path / f"a/{name}.safetensors").stat().st_size for name in ("exact", "half"))
     assert half < exact
+
+
+def test_ternary_layers_take_five_weights_a_byte(tmp_path):
+    arguments = {"n_features": 4, "phi_sizes": [200, 200], "f_sizes": [8]}
+    model, report = ParticleFlowNetwork.build("all", **arguments)
+    nn.init.zeros_(model.phi[2].weight)  # a layer that has learned nothing has a scale, too
+    stored.save(model, "a/packed", tmp_path, arguments=arguments)
+    assert (tmp_path / "a/packed.safetensors").stat().st_size < report.bytes.packed + 3000
+    loaded = stored.load("a/packed", folder=tmp_path)
+    for name, layer in model.named_modules():
+        if isinstance(layer, BitLinear):
+            again = weight_codes(loaded.get_submodule(name).weight, layer.spec)[0]
+            assert torch.equal(again, weight_codes(layer.weight, layer.spec)[0])
 
 
 def test_an_unknown_name_lists_those_there_are(tmp_path, model):
@@ -81,7 +94,7 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path, model):
     path = stored.save(model, NAME, tmp_path, arguments=ARGUMENTS)
     about = json.loads(path.read_text())
     for change, message in (
-        ({"arguments": ARGUMENTS | {"phi_sizes": [8, 9]}}, "does not fit ParticleFlowNetwork: .*phi.2"),
+        ({"arguments": ARGUMENTS | {"phi_sizes": [8, 9]}}, "does not fit ParticleFlowNetwork: f.0: ternary codes"),
         ({"model": "os"}, "bithep_lib.models has no network 'os'"),
         ({"format": 99}, "pfn-all.json does not describe a stored network: format 99, this version reads 1"),
     ):
