@@ -13,7 +13,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test smoke lint unit notebooks refresh records links pdf lock clean
+.PHONY: help env book test smoke scan lint unit notebooks refresh records links pdf lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ notebooks: env
 
 smoke: env  ## run every notebook at scale "smoke" (a minute or two)
 	@$(BIN)/python -m tools.book execute --scale smoke
+
+SCALE ?= smoke
+scan: env  ## run the grid of a scale as a workflow: make scan SCALE=smoke (ARGUMENTS=... go to Snakemake)
+	@$(BIN)/python -m tools.scan $(SCALE) $(ARGUMENTS)
 
 refresh: env  ## execute the notebooks in place at scale "book" and normalise them (commit the result)
 	@$(BIN)/python -m tools.notebooks refresh
