@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from bithep_lib import paper
-from bithep_lib.study import statements_caloinn, statements_smeft
+from bithep_lib.study import statements_calodream, statements_caloinn, statements_smeft
 from bithep_lib.study.settings import SCALES, QuarkGluon
 from bithep_lib.study.verdicts import AtMost, Claim, Difference, Exact
 
@@ -184,6 +184,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     *statements_smeft.CLAIMS,
     *statements_caloinn.CLAIMS,
+    *statements_calodream.CLAIMS,
 )
 
 
