@@ -8,14 +8,17 @@ written at once. All trainings see the same showers in the same split. Then, wit
     python -m bithep_lib.experiments.caloinn --floor                        # Geant4 judged like a flow
     python -m bithep_lib.experiments.caloinn --compare caloinn/Default caloinn/BlockCentral --seeds 1 2 3 4 5
     python -m bithep_lib.experiments.caloinn --conclude                     # the claims, from the setups of Table 3
+    python -m bithep_lib.experiments.caloinn --tune                         # other learning rates, on validation
     python -m bithep_lib.experiments.caloinn --count                        # sizes of all data sets; trains nothing
+    python -m bithep_lib.experiments.caloinn --cost                         # bytes, energy and time of a shower
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +26,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bithep_lib.experiments import caloinn_claims, driver, generators
+from bithep_lib import study
+from bithep_lib.experiments import caloinn_claims, caloinn_costs, driver, generators
 from bithep_lib.experiments.caloinn_variants import VARIANTS
 from bithep_lib.models import CaloINN
 from bithep_lib.quantize import QuantReport, quantize_
@@ -156,11 +160,31 @@ def not_finite(flow: CaloINN, incident: Tensor, seed: int, batch_size: int = 100
     return found
 
 
+def tune(run: study.Run) -> Path:
+    """Record the best validation loss of the first seed at half the learning rate of the scale, at it, and at twice.
+
+    For the setups whose learning rate could need to differ: nothing, the central blocks and everything in bits.
+    """
+    rows: dict[str, list[Any]] = {"setup": [], "learning_rate": [], "valid_loss": []}
+    data = ""
+    for factor in (0.5, 1.0, 2.0):
+        rate = factor * run.learning_rate
+        campaign = Campaign(replace(run, settings=replace(run.settings, learning_rate=rate)))
+        data = campaign.fingerprint
+        for setup in ("Default", "BlockCentral", "All"):
+            _, _, result = campaign.fit(f"caloinn/{setup}", run.seed)
+            for name, value in zip(rows, (setup, rate, result.history["valid_loss"].min()), strict=True):
+                rows[name].append(value)
+    return study.record(run, variant="learning rate", data=data, metrics={}, curves={"scan": rows})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: see `bithep_lib.experiments.driver.main`."""
     actions = {
         "floor": (lambda run: Campaign(run).floor(), "record Geant4 against Geant4"),
         "conclude": (lambda run: caloinn_claims.conclude(Campaign(run)), "record the claims on the trained setups"),
+        "tune": (tune, "record the validation loss at half and twice the learning rate"),
+        "cost": (caloinn_costs.measure, "record bytes, energy and time of a shower of the published flow"),
         "count": (caloinn_claims.count, "record sizes and quantised fractions of all data sets; trains nothing"),
     }
     return driver.main(Campaign, __doc__, arguments, actions)
