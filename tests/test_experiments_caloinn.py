@@ -11,7 +11,7 @@ import bithep_lib
 from bithep_lib import BitLinear, study
 from bithep_lib.bitlinear import weight_codes
 from bithep_lib.evaluate import separation
-from bithep_lib.experiments import caloinn, caloinn_claims, generators
+from bithep_lib.experiments import caloinn, caloinn_claims, caloinn_costs, generators
 from bithep_lib.experiments.caloinn_variants import SETUPS, VARIANTS, equal_bytes_width
 from bithep_lib.models import CaloINN
 from bithep_lib.quantize import count
@@ -125,6 +125,26 @@ def test_five_trainings_decide_the_claims(outcome, tmp_path):
     for name in ("exchange", "nncentral", "blockcentral", "all", "trend"):
         assert verdicts[f"table3-{name}-low"] == "confirmed"
     assert verdicts["conclusion-size"] == verdicts["section5-nan"] == "contradicted"
+
+
+def test_bits_cost_less(campaign):
+    metrics = content(caloinn_costs.measure(campaign.run, rounds=2, n_blocks=5, hidden=64, bins=3))["metrics"]
+    flow, report = CaloINN.build("All", n_blocks=5, hidden=64, bins=3)
+    buffers = sum(buffer.nbytes for buffer in flow.buffers())
+    assert metrics["All_bytes_disk"] == pytest.approx(report.bytes.packed + buffers, rel=0.05)
+    assert metrics["All_bytes_memory"] < metrics["BlockCentral_bytes_memory"] < metrics["All_bytes_float32"]
+    assert metrics["All_energy_gain"] > metrics["NNCentral_energy_gain"] > 1
+    assert metrics["All_speedup_1"]["value"] > 0
+    assert metrics["Default_ms_1"] > metrics["Default_ms_100"] > 0
+
+
+def test_other_learning_rates_are_other_trainings(campaign):
+    scan = content(caloinn.tune(campaign.run))["curves"]["scan"]
+    rates = sorted(set(scan["learning_rate"]))
+    assert rates == pytest.approx([factor * campaign.run.learning_rate for factor in (0.5, 1, 2)])
+    assert len(set(scan["valid_loss"])) == 9
+    at_scale = campaign.train("caloinn/All", 1).valid_loss.min()
+    assert scan["valid_loss"][scan["setup"].index("All", 3)] == pytest.approx(at_scale)
 
 
 def test_what_needs_no_training(campaign):

@@ -25,9 +25,9 @@ BATCHES = 1, 100
 """Showers made at a time."""
 
 
-def bending(setup: str, dataset: str) -> CaloINN:
-    """The published flow of a setup, with splines that bend: as built, the last layers are zero and all bins alike."""
-    flow = CaloINN.build("Default", dataset=dataset)[0]
+def bending(setup: str, dataset: str, **sizes: int) -> CaloINN:
+    """The flow of a setup, with splines that bend: as built, the last layers are zero and all bins alike."""
+    flow = CaloINN.build("Default", dataset=dataset, **sizes)[0]
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(1)
         for block in flow.blocks:
@@ -36,14 +36,19 @@ def bending(setup: str, dataset: str) -> CaloINN:
     return flow.eval()
 
 
-def measure(run: study.Run, rounds: int = 15) -> Path:
+def measure(run: study.Run, rounds: int = 15, **sizes: int) -> Path:
     """Record bytes, energy and time of all setups.
 
     Times are medians of interleaved rounds, as a ratio to Default in the same round; their errors are half of the
     distance of the quartiles. ``ms`` is the clock of one machine, for orientation.
+
+    Args:
+        run: of the chapter; its data set is taken.
+        rounds: of the timing.
+        **sizes: of the flow, where not the published ones.
     """
     metrics: dict[str, object] = {}
-    flows = {setup: bending(setup, run.dataset) for setup in SETUPS if setup != "ExchangePermutation"}
+    flows = {setup: bending(setup, run.dataset, **sizes) for setup in SETUPS if setup != "ExchangePermutation"}
     low, high = flows["Default"].geometry.energy_range
     for setup, flow in flows.items():
         if CaloINN.strategies[setup] is None:
@@ -61,6 +66,5 @@ def measure(run: study.Run, rounds: int = 15) -> Path:
         for setup, row in ratios(times, "Default", inverse=True).iterrows():
             metrics[f"{setup}_speedup_{batch}"] = {"value": row["median"], "error": (row["high"] - row["low"]) / 2}
             metrics[f"{setup}_ms_{batch}"] = 1e3 * float(times[setup].median()) / batch
-    return study.record(
-        run, variant="cost", data="none", metrics=metrics, backend=native.backend(), network="published"
-    )
+    network = sizes or "published"
+    return study.record(run, variant="cost", data="none", metrics=metrics, backend=native.backend(), network=network)
