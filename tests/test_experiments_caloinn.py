@@ -34,6 +34,14 @@ def outcome(campaign):
     return campaign.train("caloinn/BlockCentral", 1)
 
 
+def test_the_judge_has_the_same_showers_whatever_is_trained_on(campaign, tmp_path):
+    other = caloinn.Campaign(study.setup("caloinn", scale="smoke", output_dir=tmp_path, n_train=500))
+    assert len(other.referee.train) == 500
+    assert other.fingerprint == campaign.fingerprint
+    for part in ("reference", "floor", "valid"):
+        assert getattr(other.referee, part).fingerprint == getattr(campaign.referee, part).fingerprint
+
+
 def test_a_training_is_judged_once(campaign, outcome):
     again = campaign.train("caloinn/BlockCentral", 1)
     assert all(np.array_equal(getattr(outcome, key), getattr(again, key)) for key in outcome.__dataclass_fields__)

@@ -93,11 +93,10 @@ class GeneratorCampaign(driver.Campaign):
     outcome: type[Outcome] = Outcome
 
     def __init__(self, run: study.Run) -> None:
-        sizes = {name: getattr(run, f"n_{name}") for name in ("train", "valid", "reference", "floor")}
-        showers = load(run.data, run.dataset, sum(sizes.values()))
+        showers = all_showers(run)
         super().__init__(run, showers.fingerprint)
         self.referee = Judge(
-            **split(showers, sizes, seed=run.seed),
+            **split(showers, sizes(run), seed=run.seed),
             settings=CLASSIFIER[run.classifier],
             seed=run.seed,
             device=str(run.device),
@@ -288,6 +287,21 @@ class GeneratorCampaign(driver.Campaign):
         """Number of the layer with most energy in the reference."""
         geometry = self.referee.reference.geometry
         return geometry.layers[int(features(self.referee.reference).energy.mean(axis=0).argmax())].id
+
+
+def sizes(run: study.Run) -> dict[str, int]:
+    """The sizes of the four sets, those of the judge first.
+
+    `split` does not change a set when a later one is resized: with other ``n_train`` a flow that was stored is judged
+    by the same showers, none of which it was trained on.
+    """
+    return {name: getattr(run, f"n_{name}") for name in ("reference", "floor", "valid", "train")}
+
+
+def all_showers(run: study.Run) -> Showers:
+    """The showers that a run divides: all there are, or as many as needed where they are simulated on demand."""
+    needed = sum(sizes(run).values())
+    return load(run.data, run.dataset, needed if run.data in ("simulate", "gflash") else None)
 
 
 def over_seeds(rows: Sequence[Value]) -> study.Measurement:
