@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from bithep_lib.bitlinear import BitLinear
 from bithep_lib.experiments import calodream_claims, calodream_studies, driver, generators
-from bithep_lib.experiments.calodream_variants import VARIANTS, Part, Variant, build
+from bithep_lib.experiments.calodream_variants import GFLASH, VARIANTS, Part, Variant, build
 from bithep_lib.models.calodream import CaloDREAM
 from bithep_lib.packed import pack
 from bithep_lib.quantize import QuantReport, count
@@ -104,6 +104,8 @@ class Campaign(generators.GeneratorCampaign):
 
     def fit(self, name: str, seed: int) -> tuple[nn.Module, Fitted, FitResult]:
         variant = VARIANTS[name]
+        if name.startswith(GFLASH) != (self.run.data == "gflash"):
+            raise ValueError(f"{name} cannot be trained with data={self.run.data!r}: {GFLASH}/... is for data='gflash'")
         model, _ = self.build(variant, seed)
         results = {}
         for part in PARTS:
@@ -117,7 +119,11 @@ class Campaign(generators.GeneratorCampaign):
         model, _ = self.build(Variant(**{kind: part.trained}), seed)
         run, prefix = self.run, "energy_" if kind == "energy" else ""
         task = MatchingTask(
-            model, kind, learning_rate=getattr(run, f"{prefix}learning_rate"), weight_decay=WEIGHT_DECAY[kind]
+            model,
+            kind,
+            learning_rate=getattr(run, f"{prefix}learning_rate"),
+            weight_decay=WEIGHT_DECAY[kind],
+            clip=run.clip,
         )
         result = fit(
             task,

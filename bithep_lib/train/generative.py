@@ -89,6 +89,7 @@ class MatchingTask(_ShowerTask):
         part: ``"energy"`` or ``"shape"``: which one is trained.
         learning_rate, weight_decay, constant: of the optimiser; published for the energy network are 2e-3, 0 and a
             cycle, for the shape network 1e-3, 1e-5 and a cosine.
+        clip: a gradient of a larger norm than this is scaled down to it; published for the shape network is 100.
     """
 
     def __init__(
@@ -99,11 +100,16 @@ class MatchingTask(_ShowerTask):
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
         constant: bool = False,
+        clip: float = 100.0,
     ) -> None:
         if part not in ("energy", "shape"):
             raise ValueError(f"part={part!r}, allowed are energy, shape")
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, constant=constant)
+        self.save_hyperparameters({"clip": clip})
         self.model, self.part, self.trained = model, part, model.get_submodule(part)
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        self.clip_gradients(optimizer, gradient_clip_val=self.hparams["clip"], gradient_clip_algorithm="norm")
 
     def _loss(self, batch: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
         u, fractions, condition = self.model.encode(*batch)
