@@ -46,8 +46,9 @@ smoke: env  ## run every notebook at scale "smoke" (a minute or two)
 	@$(BIN)/python -m tools.book execute --scale smoke
 
 SCALE ?= smoke
-scan: env  ## run the grid of a scale as a workflow: make scan SCALE=smoke (ARGUMENTS=... go to Snakemake)
-	@$(BIN)/python -m tools.scan $(SCALE) $(ARGUMENTS)
+GRID ?= $(SCALE)
+scan: env  ## run a grid of workflow/config.yaml: make scan SCALE=smoke (ARGUMENTS="..." go to Snakemake)
+	@$(BIN)/python -m tools.scan $(GRID) $(ARGUMENTS)
 
 refresh: env  ## execute the notebooks in place at scale "book" and normalise them (commit the result)
 	@$(BIN)/python -m tools.notebooks refresh

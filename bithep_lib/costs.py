@@ -28,7 +28,7 @@ from bithep_lib.packed import PackedBitLinear, PackedSequential, pack
 from bithep_lib.spec import QuantSpec
 from bithep_lib.timing import interleaved, ratios
 
-__all__ = ["Cost", "cost"]
+__all__ = ["Cost", "cost", "multiply_adds"]
 
 KINDS = ("int32_add", "int8_mul", "fp32_add", "fp32_mul", "fp32_div")
 
@@ -161,6 +161,16 @@ def cost(
             times = interleaved(calls, rounds=rounds)
     table = pd.DataFrame(rows).set_index("layer")
     return Cost(table, _sizes(packed), times, weights_from, torch.get_num_threads(), native.backend())
+
+
+def multiply_adds(model: nn.Module, example: Tensor | tuple[Any, ...]) -> int:
+    """Multiply-adds of one forward pass of any network, in floating point, bits or packed.
+
+    Counted are linear layers, convolutions and products between activations; see `Cost.layers`. On the device ``meta``
+    it takes no memory.
+    """
+    layers, other = _count(model, example if isinstance(example, tuple) else (example,))
+    return other + sum(tokens * layer.in_features * layer.out_features for _, layer, tokens in layers)
 
 
 def _count(packed: nn.Module, inputs: tuple[Any, ...]) -> tuple[list[tuple[str, nn.Module, int]], int]:

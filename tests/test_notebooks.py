@@ -237,7 +237,7 @@ def overrides(path: Path, folder: Path) -> dict:
         value = getattr(smoke, name, None)
         if name in WORDS:
             chosen[name] = WORDS[name]
-        elif name == "output_dir":
+        elif name in ("output_dir", "records"):
             chosen[name] = str(folder)
         elif isinstance(value, int):
             chosen[name] = value + 1

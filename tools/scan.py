@@ -15,15 +15,15 @@ from tools.notebooks import ROOT, shown
 FOLDER = ROOT / "_build" / "scan"
 
 
-def command(scale: str, arguments: list[str], folder: Path = FOLDER) -> list[str]:
+def command(grid: str, arguments: list[str], folder: Path = FOLDER) -> list[str]:
     """The call of Snakemake. ``arguments`` come last, so that they decide."""
     base = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
-    return [*base, "--directory", str(folder), "--nolock", "--config", f"scale={scale}", *arguments]
+    return [*base, "--directory", str(folder), "--nolock", "--config", f"grid={grid}", *arguments]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Snakemake's exit code; 2 where another scan is running."""
-    scale, *rest = sys.argv[1:] if arguments is None else arguments
+    grid, *rest = sys.argv[1:] if arguments is None else arguments
     FOLDER.mkdir(parents=True, exist_ok=True)
     with open(FOLDER / ".lock", "w") as lock:
         try:
@@ -33,9 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         # The jobs call `python`: this one, also where the environment was not activated.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        code = subprocess.run(command(scale, rest), env=os.environ | {"PATH": path}).returncode
+        code = subprocess.run(command(grid, rest), env=os.environ | {"PATH": path}).returncode
     if code == 0:
-        print(f"scan: done. Open {shown(FOLDER / scale / 'results.html')}")
+        print(f"scan: done. Open {shown(FOLDER / grid / 'results.html')}")
     return code
 
 
