@@ -44,7 +44,7 @@ def test_a_combination_is_put_together_from_two_trainings(campaign, outcomes):
         assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
     fresh, _ = campaign.build(VARIANTS[name], 1)
     changed = [not torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True)]
-    assert np.mean(changed) > 0.9  # trained
+    assert np.mean(changed) > 0.5  # trained; what is behind a modulation of zero waits for it
 
 
 def test_a_record_says_how_well_both_networks_know_the_velocity(campaign, outcomes):
@@ -55,8 +55,8 @@ def test_a_record_says_how_well_both_networks_know_the_velocity(campaign, outcom
     assert metrics["velocity_energy"]["value"] == pytest.approx(again["velocity_energy"].mean(), rel=1e-5)
     assert 0.4 < metrics["auc_high"]["value"] <= 1
     pair = content(campaign.compare(PLAIN, BITS, (1,)))
-    each = outcomes[BITS].velocity_shape - outcomes[PLAIN].velocity_shape
-    assert pair["metrics"]["velocity_shape_difference"]["value"] == pytest.approx(each.mean(), rel=1e-5)
+    each = outcomes[BITS].velocity_energy - outcomes[PLAIN].velocity_energy
+    assert pair["metrics"]["velocity_energy_difference"]["value"] == pytest.approx(each.mean(), rel=1e-5)
 
 
 def test_a_stored_network_makes_the_same_showers(campaign, outcomes, tmp_path):
@@ -115,6 +115,7 @@ def test_counts_decide_the_fractions_of_table_4(tmp_path):
 def test_solvers_come_closer_with_more_evaluations(campaign, outcomes, monkeypatch):
     monkeypatch.setattr(calodream_studies, "SHOWERS", {"energy": 20, "shape": 8})
     monkeypatch.setattr(calodream_studies, "SOLVERS", {"midpoint": (1, 8), "rk4": (4,)})
+    monkeypatch.setattr(calodream_studies, "PUBLISHED", {"energy": ("rk4", 12), "shape": ("rk4", 12)})
     found = content(calodream_studies.solver(campaign))["curves"]["solver"]
     for part in ("energy", "shape"):
         error = {
