@@ -340,3 +340,23 @@ def transform(rows: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
                 ax.set(xlabel=label, yscale="log")
             pair[0].set_ylabel("density")
     return fig
+
+
+def against_width(curves: Mapping[str, pd.DataFrame], *, ylabel: str) -> Figure:
+    """What bits cost at each width of a network, with errors and a line at nothing.
+
+    Args:
+        curves: name to a table indexed by the width, with the columns ``value`` and ``error``.
+        ylabel: what the values are.
+    """
+    with new_figure(figsize=(5.2, 3.2)) as (fig, ax):
+        for (name, table), line in zip(curves.items(), line_styles(len(curves)), strict=True):
+            ax.errorbar(table.index, table["value"], table["error"], marker="o", capsize=2, label=name, **line)
+        widths = sorted({width for table in curves.values() for width in table.index})
+        ax.axhline(0, color=OKABE_ITO["black"], linewidth=0.8)
+        ax.set_xscale("log")
+        ax.set_xticks(widths, [str(width) for width in widths])
+        ax.minorticks_off()
+        ax.set(xlabel="width of the shape network", ylabel=ylabel)
+        ax.legend()
+    return fig
