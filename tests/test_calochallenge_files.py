@@ -299,8 +299,10 @@ def test_load_refuses(showers: Showers, tmp_path: Path) -> None:
         calochallenge.load("gflash", "ds2")
     with pytest.raises(ValueError, match=r"dataset must be one of .*got 'ds5'"):
         calochallenge.load("simulate", "ds5", n=3)
-    with pytest.raises(ValueError, match="part='train' is for source='public'; take parts of other sources with split"):
+    with pytest.raises(ValueError, match=r"part='train' is not possible for source='sample': 'train' and .*with split"):
         calochallenge.load("sample", part="train")
+    with pytest.raises(FileNotFoundError, match="there is no bundled tail of ds1-photons"):
+        calochallenge.load("sample", part="tail")
     with pytest.raises(FileNotFoundError, match="source must be 'sample', .*or an existing path, got 'sampel'"):
         calochallenge.load("sampel")
     (tmp_path / "empty").mkdir()

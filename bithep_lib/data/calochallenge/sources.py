@@ -16,9 +16,10 @@ from bithep_lib.data.calochallenge.showers import Showers
 __all__ = ["SAMPLE", "load", "read"]
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "calochallenge"
-"""Folder of the bundled Geant4 showers, ``<dataset>-00000.hdf5`` and so on."""
+"""Folder of the bundled Geant4 showers, ``<dataset>-00000.hdf5`` and so on; ``ds2-tail-00000.hdf5`` is apart."""
 
 ENDINGS = (".hdf5", ".h5")
+TAIL = "tail"
 
 
 def load(
@@ -38,7 +39,8 @@ def load(
             Zenodo), or the path of an HDF5 file or of a folder of them.
         dataset: "ds1-photons", "ds1-pions", "ds2" or "ds3".
         n: keep the first n showers; None is all there are, and not possible for the two simulations.
-        part: of the public files, "train" or "reference" (None: both, in this order).
+        part: of the public files, "train" or "reference" (None: both, in this order); of the bundled ds2, "tail", a
+            few hundred showers of 100 GeV to 1 TeV (None: the sample of 1 to 100 GeV, without them).
         seed: of the simulations.
         workers: processes of the Geant4 simulation.
 
@@ -53,8 +55,11 @@ def load(
         raise ValueError(f"n must be a positive number of showers or None for all, got {n}")
     if n is None and source in ("simulate", "gflash"):
         raise ValueError(f"n must be given for source={str(source)!r}: how many showers?")
-    if part is not None and source != "public":
-        raise ValueError(f"part={part!r} is for source='public'; take parts of other sources with split")
+    if part is not None and source != "public" and (source, part) != ("sample", TAIL):
+        raise ValueError(
+            f"part={part!r} is not possible for source={str(source)!r}: 'train' and 'reference' are for "
+            f"source='public', {TAIL!r} is for source='sample'; take parts of other sources with split"
+        )
     if source == "gflash":
         from bithep_lib.simulate import gflash  # to the right of `data`: reached only when asked for
 
@@ -105,8 +110,11 @@ def read(
 
 def _paths(source: str | Path, dataset: str, n: int | None, part: str | None, seed: int, workers: int) -> list[Path]:
     if source == "sample":
-        if not (files := _files(SAMPLE, f"{dataset}-*")):
-            raise FileNotFoundError(f"there is no bundled sample of {dataset}: take source='gflash' or 'simulate'")
+        stem = dataset if part is None else f"{dataset}-{part}"
+        if not (files := _files(SAMPLE, f"{stem}-[0-9]*")):
+            raise FileNotFoundError(
+                f"there is no bundled {part or 'sample'} of {dataset}: take source='gflash' or 'simulate'"
+            )
         return files
     if source == "public":
         return public.fetch(dataset, part, n)
