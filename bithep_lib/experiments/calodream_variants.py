@@ -99,7 +99,7 @@ EQUAL_BYTES = 60
 
 GFLASH = "gflash"
 """How variants begin that are for ``data="gflash"``: there are as many showers as one likes, and none is seen twice."""
-WIDTHS = 48, 96, 144
+WIDTHS = 24, 48, 96
 """Of the shape network, in the test bed."""
 
 VARIANTS: dict[str, Variant] = (

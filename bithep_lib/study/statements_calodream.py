@@ -137,7 +137,7 @@ CLAIMS: tuple[Claim, ...] = (
     _claim(
         "section5-width",
         "larger networks are easier to quantise",
-        f"ln of the {_VELOCITY}, no embedding - regular, GFLASH showers each seen once: width 144 - width 48",
+        f"ln of the {_VELOCITY}, no embedding - regular, GFLASH showers each seen once: width 96 - width 24",
         AtMost(0.0),
         source=_TEXT,
         judged=False,
