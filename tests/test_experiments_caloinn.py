@@ -85,16 +85,15 @@ def test_a_stored_flow_has_the_codes_of_the_trained_one(campaign, outcome, tmp_p
     assert np.allclose(campaign.log_likelihood(loaded, "reference", n), outcome.log_likelihood, atol=20, rtol=0.02)
 
 
-@pytest.mark.parametrize("setup", ["Default", "ExchangePermutation", "BlockCentral", "All"])
+@pytest.mark.parametrize("setup", ["ExchangePermutation", "BlockCentral"])
 def test_the_flows_in_the_package_are_those_of_the_records(setup):
     about = bithep_lib.stored.describe(f"caloinn/{setup}")["about"]
     stored = study.records("caloinn", about["scale"], about["variant"])
     record = stored[(stored["seed"] == about["seed"]) & (stored["data"] == about["data"])].iloc[0]
     campaign = caloinn.Campaign(study.setup("caloinn", scale=about["scale"]))
     assert campaign.fingerprint == about["data"]
-    found = campaign.log_likelihood(bithep_lib.load(f"caloinn/{setup}"), "reference", 300)
-    # Of 300 showers, not all 2400: within four standard errors. Another flow would be off by hundreds.
-    assert found.mean() == pytest.approx(record["log_likelihood"], abs=4 * found.std() / 300**0.5)
+    found = campaign.log_likelihood(bithep_lib.load(f"caloinn/{setup}"), "reference", campaign.run.n_reference)
+    assert found.mean() == pytest.approx(record["log_likelihood"], abs=0.1)  # floats in 16 bits
 
 
 def test_the_floor_is_no_flow(campaign):
