@@ -61,7 +61,9 @@ def test_both_halves_of_a_shower_are_seen_from_the_side():
 def test_curves_are_labelled_by_their_names():
     history = pd.DataFrame({"train_loss": [2.0, 1.0], "valid_loss": [2.0, 1.5]}, index=[1, 2])
     assert matching.losses({"float": history}).axes[0].get_legend().get_texts()[0].get_text() == "float"
-    table = pd.DataFrame({"method": ["euler", "rk4"], "evaluations": [4, 4], "error": [0.1, 0.01]})
+    table = pd.DataFrame(
+        {"method": ["euler", "rk4"], "evaluations": [4, 4], "single": [0.1, 0.05], "mean": [0.01, 0.01]}
+    )
     panel = matching.solver({"energy": (table, 0.03)}).axes[0]
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["euler", "rk4"]
     assert "statistical error" in texts(panel)

@@ -283,23 +283,34 @@ def losses(histories: Mapping[str, pd.DataFrame], *, ylabel: str = "mean squared
 
 
 def solver(panels: Mapping[str, tuple[pd.DataFrame, float]]) -> Figure:
-    """Error of solvers against the number of times that they call the network, double logarithmic.
+    """Errors of solvers against the number of times that they call the network, double logarithmic.
 
     Args:
-        panels: title to a table with the columns ``method``, ``evaluations`` and ``error``, and the statistical error
-            to compare with.
+        panels: title to a table with the columns ``method``, ``evaluations``, ``single`` (the error of one solution,
+            dotted) and ``mean`` (that of the mean of many, solid), and the statistical error to compare with.
     """
-    with new_figure(1, len(panels), figsize=(4.4 * len(panels), 3.4), squeeze=False) as (fig, axes):
+    with new_figure(1, len(panels), figsize=(4.4 * len(panels), 3.4), sharey=True, squeeze=False) as (fig, axes):
         for ax, (title, (table, statistical)) in zip(axes[0], panels.items(), strict=True):
             groups = table.groupby("method", sort=False)
             for (method, rows), line in zip(groups, line_styles(groups.ngroups), strict=True):
-                ax.plot(rows["evaluations"], rows["error"], marker="o", markersize=4, label=method, **line)
+                ax.plot(rows["evaluations"], rows["mean"], marker="o", markersize=4, label=method, **line)
+                ax.plot(rows["evaluations"], rows["single"], ":", linewidth=1, color=line["color"])
             ax.axhline(statistical, color=OKABE_ITO["black"], linewidth=0.8)
-            ax.annotate("statistical error", (1, statistical), (-2, 3), fontsize="small", ha="right",
-                        xycoords=("axes fraction", "data"), textcoords="offset points")  # fmt: skip
+            ax.annotate(
+                "statistical error",
+                (1, statistical),
+                (-2, 3),
+                fontsize="small",
+                ha="right",
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+            )
             ax.set(xscale="log", yscale="log", title=title, xlabel="evaluations of the network")
+            ticks = sorted(set(table["evaluations"]))
+            ax.set_xticks(ticks, [str(number) for number in ticks])
+            ax.minorticks_off()
         axes[0, 0].set_ylabel("error of the solver")
-        axes[0, 0].legend()
+        axes[0, 0].legend(title="mean (dotted: single)", fontsize="small")
     return fig
 
 
