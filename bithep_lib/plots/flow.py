@@ -154,7 +154,7 @@ def inputs(samples: Mapping[str, tuple[ArrayLike, float]], *, bins: int = 120) -
             ax.set(title=f"{title}: {100 * outside:.2g} % of the entries outside", xlim=(-20.5, 2.5), yscale="log")
             ax.set_xlabel(r"input $x = \log(y + 10^{-8})$")
         axes[0, 0].set_ylabel("share of the entries in a bin")
-        axes[0, 0].legend(loc="upper center")
+        axes[0, 0].legend(loc="upper right")
     return fig
 
 
