@@ -8,10 +8,13 @@ from bithep_lib.data.calochallenge import Showers, geometry
 from bithep_lib.evaluate.shower_physics import (
     CRITICAL_ENERGY,
     MOLIERE_RADIUS,
+    HadronicResponse,
     Resolution,
     containment,
     depth_profile,
+    fit_hadronic_response,
     fit_resolution,
+    layer_shares,
     published_moments,
     ratio_moments,
     response,
@@ -51,6 +54,36 @@ def test_response_and_resolution_are_those_of_the_recipe(showers):
     assert found([1.0, 100.0]) == pytest.approx(np.hypot([STOCHASTIC, STOCHASTIC / 10], CONSTANT), rel=0.1)
     with pytest.raises(ValueError, match="three energies"):
         fit_resolution(table[:2])
+
+
+def pions(h_over_e: float, n: int = 400, seed: int = 2) -> Showers:
+    """ds1 pions with a known h/e above 4 GeV, none below, and three quarters of the energy in the middle layer."""
+    rng = np.random.default_rng(seed)
+    incident = np.repeat(2.0 ** np.arange(10, 17), n)
+    seen = np.where(incident > 4e3, HadronicResponse(h_over_e, 0)(incident / 1e3), 0.5)
+    seen = seen * incident * (1 + 0.1 * rng.standard_normal(len(incident)))
+    voxels = np.zeros((len(incident), 533), np.float32)
+    middle, tile = geometry("ds1-pions").offsets[[2, 4]]
+    voxels[:, middle + 3], voxels[:, tile] = 0.75 * seen, 0.25 * seen
+    return Showers(incident, voxels, "ds1-pions")
+
+
+def test_h_over_e_is_that_of_the_recipe():
+    made = pions(0.7)
+    found = fit_hadronic_response(response(made))
+    assert abs(found.h_over_e - 0.7) < 4 * found.h_over_e_error < 0.05
+    assert str(HadronicResponse(0.5, 0.05)) == "e/h = 2.00 ± 0.20"
+    assert (np.diff(found([4, 16, 64])) > 0).all()
+    with pytest.raises(ValueError, match="h/e needs energies of 4 GeV or more"):
+        fit_hadronic_response(response(made[made.incident < 3e3]))
+
+
+def test_layer_shares_add_up_to_the_response():
+    made = pions(0.7)
+    shares = layer_shares(made)
+    assert list(shares) == [layer.name for layer in made.geometry.layers]
+    assert shares.sum(axis=1).to_numpy() == pytest.approx(response(made)["mean"].to_numpy(), rel=1e-5)
+    assert (shares["EM-middle"] / shares.sum(axis=1)).to_numpy() == pytest.approx(0.75)
 
 
 def test_a_resolution_is_a_sentence():

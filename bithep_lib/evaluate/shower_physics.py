@@ -10,6 +10,13 @@ with C = -1/2 for electrons and +1/2 for photons, and 90 % of it within one Moli
 (Particle Data Group), Phys. Rev. D 110, 030001 (2024), section 34.5). A sampling calorimeter measures it with
 :math:`\sigma / E = s / \sqrt{E/\mathrm{GeV}} \oplus c`.
 
+A hadron's cascade is electromagnetic to a part that grows with the energy, and a calorimeter sees less of the rest:
+
+.. math:: \frac{E_\mathrm{visible}}{E} = 1 - \left(1 - \frac{h}{e}\right) \left(\frac{E}{E_0}\right)^{m-1},
+
+with e and h the responses to its two parts, and for pions E_0 = 1 GeV and m between 0.80 and 0.87 (the same review,
+section 35.9.2; T. A. Gabriel et al., Nucl. Instrum. Meth. A 338 (1994) 336).
+
 The published data are mean and standard deviation of preprocessed features of the CaloChallenge's files, from the
 public history of the CaloDREAM authors' repository (github.com/luigifvr/calo_dreamer, folder ``dat``).
 """
@@ -33,10 +40,13 @@ from bithep_lib.evaluate.showers import features
 __all__ = [
     "CRITICAL_ENERGY",
     "MOLIERE_RADIUS",
+    "HadronicResponse",
     "Resolution",
     "containment",
     "depth_profile",
+    "fit_hadronic_response",
     "fit_resolution",
+    "layer_shares",
     "published_moments",
     "ratio_moments",
     "response",
@@ -48,6 +58,9 @@ CRITICAL_ENERGY = 8.2
 (hep-ex/0001020, equations 10 to 16)."""
 MOLIERE_RADIUS = 10.9
 """mm, of the same stack in the same way."""
+EXPONENT = 0.82
+"""m of the energy that is not electromagnetic in a pion's cascade: E^m, E in GeV."""
+SHOWERING = 4.0  # GeV: below, many pions end without a cascade
 DELTA = 1e-6  # keeps logits finite
 PUBLISHED = Path(__file__).parent / "published" / "moments.csv"
 
@@ -120,6 +133,50 @@ def fit_resolution(table: pd.DataFrame) -> Resolution:
     best = np.sqrt(np.maximum(squares, 0))
     errors = np.sqrt(best**2 + np.sqrt(np.diag(covariance))) - best  # upwards, so that 0 has one as well
     return Resolution(best[0], errors[0], best[1], errors[1])
+
+
+@dataclass(frozen=True)
+class HadronicResponse:
+    """Response to pions 1 - (1 - ``h_over_e``) (E / GeV)^(m - 1), with the error of ``h_over_e`` and m of 0.82."""
+
+    h_over_e: float
+    h_over_e_error: float
+
+    def __call__(self, energy: ArrayLike) -> NDArray[np.float64]:
+        """Visible over incident energy at energies in GeV."""
+        return 1 - (1 - self.h_over_e) * np.asarray(energy, dtype=float) ** (EXPONENT - 1)
+
+    def __str__(self) -> str:
+        return f"e/h = {1 / self.h_over_e:.2f} ± {self.h_over_e_error / self.h_over_e**2:.2f}"
+
+
+def fit_hadronic_response(table: pd.DataFrame) -> HadronicResponse:
+    """Fit h/e to the means of `response` from 4 GeV on, where pions shower.
+
+    Raises:
+        ValueError: no energy of 4 GeV or more.
+    """
+    table = table[table["energy"] >= SHOWERING]
+    if table.empty:
+        raise ValueError(f"h/e needs energies of {SHOWERING:g} GeV or more, got none")
+    # Linear in 1 - h/e: the mean of its values at the single energies, with weights.
+    power = table["energy"] ** (EXPONENT - 1)
+    values, errors = (1 - table["mean"]) / power, table["mean_error"] / power
+    weights = errors**-2
+    return HadronicResponse(1 - (weights * values).sum() / weights.sum(), weights.sum() ** -0.5)
+
+
+def layer_shares(showers: Showers, edges: ArrayLike | None = None) -> pd.DataFrame:
+    """Mean energy of each layer over the incident energy: rows mean incident energies in GeV, columns layers' names.
+
+    Args:
+        edges: as for `response`.
+    """
+    energy = features(showers).energy / showers.incident[:, None]
+    bins = _bins(showers, edges)
+    index = pd.Index([showers.incident[chosen].mean() / 1e3 for chosen in bins], name="incident energy [GeV]")
+    rows = [energy[chosen].mean(0) for chosen in bins]
+    return pd.DataFrame(rows, index, columns=[layer.name for layer in showers.geometry.layers])
 
 
 def depth_profile(showers: Showers, edges: ArrayLike | None = None) -> pd.DataFrame:

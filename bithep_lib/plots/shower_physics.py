@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from bithep_lib.evaluate.shower_physics import Resolution
+from bithep_lib.evaluate.shower_physics import HadronicResponse, Resolution
 from bithep_lib.plots.style import OKABE_ITO, line_styles, new_figure
 
-__all__ = ["depth", "moments", "response"]
+__all__ = ["depth", "layers", "moments", "response"]
 
 
 def response(tables: Mapping[str, pd.DataFrame], fits: Mapping[str, Resolution]) -> Figure:
@@ -50,6 +51,28 @@ def depth(table: pd.DataFrame) -> Figure:
         ax.xaxis.set_major_formatter(ScalarFormatter())
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.legend()
+    return fig
+
+
+def layers(shares: pd.DataFrame, fit: HadronicResponse) -> Figure:
+    """Where the energy goes: stacked mean shares of the layers, their sum the response, and the fit to it.
+
+    Args:
+        shares: what `evaluate.shower_physics.layer_shares` returned; the first layer is the lowest bar.
+        fit: what `evaluate.shower_physics.fit_hadronic_response` returned.
+    """
+    with new_figure(figsize=(6.6, 3.6)) as (fig, ax):
+        where = np.arange(len(shares))
+        below = np.zeros(len(shares))
+        for name, color in zip(shares, sns.color_palette("viridis", shares.shape[1]), strict=True):
+            ax.bar(where, shares[name], bottom=below, width=0.8, color=color, label=name)
+            below += shares[name].to_numpy()
+        ax.plot(where, fit(shares.index), "o--", color=OKABE_ITO["black"], markersize=3, label=str(fit))
+        ax.axhline(1, color=OKABE_ITO["grey"], linewidth=0.8)
+        ax.set_xticks(where, [f"{energy:.3g}" for energy in shares.index])
+        ax.set(xlabel=shares.index.name, ylabel=r"mean $E_\ell / E_\mathrm{inc}$")
+        handles, names = ax.get_legend_handles_labels()
+        ax.legend(handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1, 0.5))  # as they are stacked
     return fig
 
 
