@@ -10,7 +10,7 @@ voxel's energy. The parametrised showers have the incident energies of the simul
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -19,13 +19,13 @@ from bithep_lib.data import calochallenge
 from bithep_lib.data.calochallenge import Showers
 from bithep_lib.simulate.gflash import TUNED, Tuning, shower
 
-__all__ = ["main", "pulls", "summary", "tune"]
+__all__ = ["Target", "main", "pulls", "summary", "targets", "tune"]
 
 ENERGY_GROUPS = 3
 LAYER_GROUPS = 9
 TOLERANCE = 0.05  # a parametrisation this close, relatively, is close enough: what counts beside statistical errors
 TOTAL_TOLERANCE = 0.01  # of the response, which everybody looks at first
-SHOWERS = 1000  # parametrised ones a step, at least
+SHOWERS = 1000  # parametrised ones a step
 FIXED = ("track", "conversion")  # physics, not tuning
 STEP = 0.1  # relative, for derivatives: larger than the noise of the comparison
 
@@ -53,21 +53,46 @@ def summary(showers: Showers) -> tuple[np.ndarray, np.ndarray]:
     return table.mean(1), table.std(1) / np.sqrt(len(showers))
 
 
-def pulls(simulated: Showers, tuning: Tuning, seed: int = 1) -> np.ndarray:
-    """Differences to ``simulated`` over tolerance and statistical error, group by group of incident energy."""
+@dataclass(frozen=True)
+class Target:
+    """What the parametrised showers of one group of energies are compared with.
+
+    Attributes:
+        incident: MeV, energies to make showers for.
+        value: what :func:`summary` returned for the simulated showers, and ``error`` its standard error.
+        tolerance: relative, of each quantity.
+    """
+
+    incident: np.ndarray
+    value: np.ndarray
+    error: np.ndarray
+    tolerance: np.ndarray
+
+
+def targets(simulated: Showers) -> list[Target]:
+    """The groups of incident energy."""
     order = np.argsort(simulated.incident, kind="stable")
-    differences = []
+    groups = []
     for part in np.array_split(order, ENERGY_GROUPS):
-        target, error = summary(simulated[part])
-        incident = np.tile(simulated.incident[part], -(-SHOWERS // ENERGY_GROUPS // len(part)))
-        made = Showers(incident, shower(simulated.dataset, incident, seed, tuning), simulated.dataset)
-        value, noise = summary(made)
-        tolerance = np.full(len(target), TOLERANCE)
+        value, error = summary(simulated[part])
+        tolerance = np.full(len(value), TOLERANCE)
         # Rows of the response: after those of the layers, mean and spread.
         layers = simulated.geometry.n_layers
         tolerance[[layers, 2 * layers + 1]] = TOTAL_TOLERANCE
-        scale = np.sqrt(error**2 + noise**2 + (tolerance * target) ** 2) + 1e-9
-        differences.append((value - target) / scale)
+        # About as many parametrised showers for any number of simulated ones.
+        n = SHOWERS // ENERGY_GROUPS
+        incident = np.tile(simulated.incident[part], -(-n // len(part)))[:: max(1, len(part) // n)]
+        groups.append(Target(incident, value, error, tolerance))
+    return groups
+
+
+def pulls(dataset: str, groups: Sequence[Target], tuning: Tuning, seed: int = 1) -> np.ndarray:
+    """Differences to the targets over tolerance and statistical error, group by group of incident energy."""
+    differences = []
+    for group in groups:
+        value, noise = summary(Showers(group.incident, shower(dataset, group.incident, seed, tuning), dataset))
+        scale = np.sqrt(group.error**2 + noise**2 + (group.tolerance * group.value) ** 2) + 1e-9
+        differences.append((value - group.value) / scale)
     return np.concatenate(differences)
 
 
@@ -77,8 +102,10 @@ def tune(simulated: Showers, start: Tuning | None = None) -> Tuning:
     names = [f.name for f in fields(start) if f.name not in FIXED]
     values = np.array([getattr(start, name) for name in names])
 
+    groups = targets(simulated)
+
     def difference(factors: np.ndarray) -> np.ndarray:
-        return pulls(simulated, replace(start, **dict(zip(names, values * factors, strict=True))))
+        return pulls(simulated.dataset, groups, replace(start, **dict(zip(names, values * factors, strict=True))))
 
     fit = least_squares(
         difference, np.ones(len(names)), diff_step=STEP, loss="soft_l1", bounds=(0.05, 20.0), max_nfev=12
@@ -99,9 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-n", type=int, help="use the first n")
     options = parser.parse_args(arguments)
     simulated = calochallenge.load(options.folder, options.dataset, options.n)
+    groups = targets(simulated)
     for name, tuning in (("now", TUNED[options.dataset]), ("fitted", tune(simulated))):
         numbers = ", ".join(f"{key}={value:.3g}" for key, value in asdict(tuning).items())
-        print(f"{name}: rms pull {np.sqrt((pulls(simulated, tuning) ** 2).mean()):.2f}; Tuning({numbers})")
+        print(
+            f"{name}: rms pull {np.sqrt((pulls(options.dataset, groups, tuning) ** 2).mean()):.2f}; Tuning({numbers})"
+        )
     return 0
 
 
