@@ -10,6 +10,8 @@ from bithep_lib.bitlinear import QuantSpec
 from bithep_lib.models.calodream import ENERGY_SETUPS, SHAPE_SETUPS, CaloDREAM
 from bithep_lib.quantize import QuantReport, count, quantize_
 
+PUBLISHED = "regular", "no_embedding", "full"
+"""The setups of the shape network in Table 4."""
 EMBEDDINGS = "x_embedding", "time_embedding", "condition_embedding"
 
 
@@ -102,6 +104,9 @@ GFLASH = "gflash"
 WIDTHS = 24, 48, 96
 """Of the shape network, in the test bed."""
 
+LONGER = 3
+"""Passes over the training showers in the variants that show what a longer training changes (``-p epochs=3``)."""
+
 VARIANTS: dict[str, Variant] = (
     {
         f"calodream/{energy}/{shape}": Variant(Part(energy), Part(shape))
@@ -122,10 +127,11 @@ VARIANTS: dict[str, Variant] = (
         for setup in ("no_embedding", "full")
         for what, option in (("after training", "after"), ("frozen", "frozen"))
     }
+    | {f"calodream/regular/{setup} epochs={LONGER}": Variant(shape=Part(setup)) for setup in PUBLISHED}
     | {
         f"{GFLASH}/regular/{setup} width {width}": Variant(shape=Part(setup, sizes={"width": width}))
         for width in WIDTHS
-        for setup in ("regular", "no_embedding", "full")
+        for setup in PUBLISHED
     }
 )
 """The six of Table 4, single parts, the grid of weights and activations, the cures, the controls, and the test bed."""
