@@ -49,6 +49,7 @@ def fit(
     checkpoint: str | Path | None = None,
     device: str | torch.device = "auto",
     devices: int = 1,
+    nodes: int = 1,
     precision: str = "32-true",
     max_minutes: float | None = None,
     batches: Batches | None = None,
@@ -67,7 +68,9 @@ def fit(
         checkpoint: a file that is rewritten after every epoch and from which the same call goes on. None: nothing is
             stored.
         device: ``"auto"`` (a GPU when there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        devices: how many of them; with more than one, distributed data parallel, `batch_size` on each.
+        devices: how many of them; with more than one, distributed data parallel, `batch_size` on each. Each process
+            then runs the whole program, which needs ``if __name__ == "__main__":``.
+        nodes: machines with so many devices each; the program is started on each of them, by ``srun`` or ``torchrun``.
         precision: as Lightning's Trainer takes it, ``"32-true"``, ``"bf16-mixed"``, ...
         max_minutes: stop cleanly after this time. The unfinished epoch is validated and may be the best, but a
             checkpoint holds finished epochs only.
@@ -82,7 +85,7 @@ def fit(
         KeyboardInterrupt: after Ctrl-C; the checkpoint holds the finished epochs.
     """
     started = time.monotonic()
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("devices", devices)):
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("devices", devices), ("nodes", nodes)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r} must be an integer >= 1")
     train, valid = as_dataset(train, "train"), as_dataset(valid, "valid")
@@ -113,6 +116,7 @@ def fit(
         with quiet(), forked_random_state():
             trainer = pl.Trainer(
                 **_accelerator(device, devices),
+                num_nodes=nodes,
                 max_epochs=epochs,
                 precision=precision,
                 callbacks=[book],
