@@ -46,11 +46,12 @@ def test_physics_is_drawn_with_units():
     depth = pd.DataFrame({"energy": [1.0, 10.0], "t_max": [4.0, 6.0], "t_max_error": 0.1, "theory": [4.1, 6.4]})
     (ax,) = plots.shower_physics.depth(depth).axes
     assert "radiation lengths" in ax.get_ylabel()
-    shares = pd.DataFrame({"front": [0.5, 0.2], "back": [0.2, 0.6]}, pd.Index([4.0, 64.0], name="energy [GeV]"))
+    shares = pd.DataFrame({"front": [0.5, 0.2], "back": [0.2, 0.6]}, pd.Index([1.0, 64.0], name="energy [GeV]"))
     (ax,) = plots.shower_physics.layers(shares, HadronicResponse(0.7, 0.01)).axes
     assert [bar.get_y() + bar.get_height() for bar in ax.containers[1]] == pytest.approx([0.7, 0.8])
     assert [text.get_text() for text in ax.get_legend().get_texts()][:2] == ["back", "front"]
     assert "GeV" in ax.get_xlabel()
+    assert ax.lines[0].get_xdata().tolist() == [1]  # no fit where pions do not shower
     published = published_moments("ds2")
     ours = published.assign(error=0.1)
     figure = plots.shower_physics.moments(ours, published)

@@ -39,7 +39,9 @@ from bithep_lib.evaluate.showers import features
 
 __all__ = [
     "CRITICAL_ENERGY",
+    "EXPONENT",
     "MOLIERE_RADIUS",
+    "SHOWERING",
     "HadronicResponse",
     "Resolution",
     "containment",
@@ -60,7 +62,8 @@ MOLIERE_RADIUS = 10.9
 """mm, of the same stack in the same way."""
 EXPONENT = 0.82
 """m of the energy that is not electromagnetic in a pion's cascade: E^m, E in GeV."""
-SHOWERING = 4.0  # GeV: below, many pions end without a cascade
+SHOWERING = 4.0
+"""GeV: below, many pions end without a cascade."""
 DELTA = 1e-6  # keeps logits finite
 PUBLISHED = Path(__file__).parent / "published" / "moments.csv"
 

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from bithep_lib.evaluate.shower_physics import HadronicResponse, Resolution
+from bithep_lib.evaluate.shower_physics import SHOWERING, HadronicResponse, Resolution
 from bithep_lib.plots.style import OKABE_ITO, line_styles, new_figure
 
 __all__ = ["depth", "layers", "moments", "response"]
@@ -67,10 +67,11 @@ def layers(shares: pd.DataFrame, fit: HadronicResponse) -> Figure:
         for name, color in zip(shares, sns.color_palette("viridis", shares.shape[1]), strict=True):
             ax.bar(where, shares[name], bottom=below, width=0.8, color=color, label=name)
             below += shares[name].to_numpy()
-        ax.plot(where, fit(shares.index), "o--", color=OKABE_ITO["black"], markersize=3, label=str(fit))
+        fitted = shares.index >= SHOWERING
+        ax.plot(where[fitted], fit(shares.index[fitted]), "o--", color=OKABE_ITO["black"], markersize=3, label=str(fit))
         ax.axhline(1, color=OKABE_ITO["grey"], linewidth=0.8)
-        ax.set_xticks(where, [f"{energy:.3g}" for energy in shares.index])
-        ax.set(xlabel=shares.index.name, ylabel=r"mean $E_\ell / E_\mathrm{inc}$")
+        ax.set_xticks(where, [f"{energy:.2g}" for energy in shares.index])
+        ax.set(xlabel=shares.index.name, ylabel=r"mean $E_\ell / E_\mathrm{inc}$", ylim=(0, 1.1 * max(1, below.max())))
         handles, names = ax.get_legend_handles_labels()
         ax.legend(handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1, 0.5))  # as they are stacked
     return fig

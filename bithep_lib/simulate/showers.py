@@ -3,7 +3,7 @@
     python -m bithep_lib.simulate.showers produce ds2 -n 4000 --seed 1 --workers 2
 
 Photons and positive pions in a stand-in for the ATLAS barrel (ds1), electrons in the tungsten-silicon stack of Geant4's
-example Par04 (ds2, ds3). A second of one core makes about 5 photons or 7 pions of the default energies, or 5 electrons
+example Par04 (ds2, ds3). A second of one core makes about 5 photons or 6 pions of the default energies, or 5 electrons
 of 1 to 100 GeV; the time is proportional to the energy, 8 to 14 ms/GeV. Needs the extra ``geant4``; which physics,
 tables and detectors are behind it is said in :mod:`bithep_lib.simulate.geant4`.
 
