@@ -231,9 +231,10 @@ def test_a_job_goes_through_slurm(story, tmp_path, root):
 
 def test_every_grid_names_what_there_is(root):
     """Chapters, variants and settings, at every scale; the numbers simulated are those that the chapters read."""
-    from bithep_lib.experiments import calodream, caloinn, quark_gluon, smeft
+    from bithep_lib.experiments import atlas, calodream, caloinn, quark_gluon, smeft
 
-    campaigns = {module.Campaign.chapter: module.Campaign for module in (quark_gluon, smeft, caloinn, calodream)}
+    modules = quark_gluon, smeft, caloinn, calodream, atlas
+    campaigns = {module.Campaign.chapter: module.Campaign for module in modules}
     config = yaml.safe_load((root / "workflow" / "config.yaml").read_text())
     for grid in config["grids"].values():
         scale = grid["scale"]
@@ -242,8 +243,10 @@ def test_every_grid_names_what_there_is(root):
         for name, training in grid["trainings"].items():
             campaign = campaigns[training.get("chapter", name)]
             chosen = study.resolve(campaign.chapter, scale, training.get("settings", {}))
-            assert set(training["variants"]) <= set(campaign.variants), name
-            assert {variant for pair in training["compare"] for variant in pair} <= set(training["variants"]), name
+            assert set(training["variants"]) <= {*campaign.variants, *atlas.MODELS}, name
+            assert {variant for pair in training.get("compare", []) for variant in pair} <= set(training["variants"]), (
+                name
+            )
             if chosen.data == "simulate":
                 (sample,) = training["data"]
                 parts = ("n_train", "n_valid", "n_test", "n_reference", "n_floor")

@@ -43,6 +43,40 @@ def _draw_setups(ax: Axes, frame: pd.DataFrame, metric: str, label: str, publish
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5), xlabel=label)
 
 
+def atlas(costs: pd.DataFrame) -> Figure:
+    """What bits in one block cost: a panel a model, a row a block, a column a width of weights and activations.
+
+    Args:
+        costs: columns ``model``, ``block``, ``weights``, ``activation_bits``, ``cost``, as from
+            `bithep_lib.experiments.atlas.costs`. A cell without a number stays empty.
+    """
+    weights = costs["weights"].astype(object).where(costs["weights"].notna(), "float")
+    inputs = ["float" if pd.isna(bits) else f"{bits:.0f} bit" for bits in costs["activation_bits"]]
+    table = costs.assign(column=[f"{w}\n× {a}" for w, a in zip(weights, inputs, strict=True)])
+    columns = list(dict.fromkeys(table["column"]))
+    models = list(dict.fromkeys(table["model"]))
+    rows = [table.loc[table["model"] == model, "block"].nunique() for model in models]
+    size = (8.6, 1.0 + 0.4 * len(models) + 0.3 * sum(rows))
+    with new_figure(len(models), 1, figsize=size, squeeze=False, gridspec_kw={"height_ratios": rows}) as (fig, axes):
+        for ax, model in zip(axes[:, 0], models, strict=True):
+            part = table[table["model"] == model]
+            cells = part.pivot_table(index="block", columns="column", values="cost", sort=False, dropna=False)
+            cells = cells.reindex(index=list(dict.fromkeys(part["block"])), columns=columns)
+            image = ax.imshow(cells.to_numpy(dtype=float), aspect="auto", cmap="cividis_r", vmin=0, vmax=1)
+            for (row, column), cost in np.ndenumerate(cells.to_numpy(dtype=float)):
+                if np.isfinite(cost):
+                    colour = "white" if cost > 0.5 else "black"
+                    ax.text(column, row, f"{cost:.2f}", ha="center", va="center", fontsize="x-small", color=colour)
+            ax.set(yticks=range(len(cells)), yticklabels=cells.index)
+            ax.set_title(model, loc="left")
+            ax.set(xticks=range(len(columns)), xticklabels=columns if ax is axes[-1, 0] else [])
+            ax.tick_params(labelsize="small")
+            ax.grid(False)
+        axes[-1, 0].set_xlabel("weights × activations of the block")
+        fig.colorbar(image, ax=axes[:, 0], label="share of what training gained that bits take away", aspect=40)
+    return fig
+
+
 def operations_and_time(measured: pd.DataFrame, counted: pd.Series, peak: float) -> Figure:
     """Time of a training over its operations: stored runs, and where the paper's trainings lie.
 

@@ -1,0 +1,232 @@
+"""The sensitivity atlas: all four models, one block at a time in bits, at each width of weights and activations.
+
+    python -m bithep_lib.experiments.atlas pdat smeftnet caloinn energy shape --seeds 1 2 3 -p scale=laptop
+
+The name of a model stands for its network in full precision and all its blocks in all bits. The networks are small, so
+that the whole grid can be run; what it shows is where bits hurt, not how good a network is.
+
+The cost of bits is the share of what training gained that they take away,
+
+    (L_bits - L_float) / (L_untrained - L_float),
+
+with the loss L of the model on events that were not trained on: 0 is no cost, 1 is nothing learned.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bithep_lib import native, study
+from bithep_lib.bitlinear import QuantSpec
+from bithep_lib.experiments import driver
+from bithep_lib.experiments.atlas_models import MODELS, Parts
+from bithep_lib.quantize import QuantReport, count, quantize_
+from bithep_lib.train import FitResult, fit
+
+__all__ = ["ACTIVATIONS", "VARIANTS", "WEIGHTS", "Campaign", "Variant", "costs", "main"]
+
+WEIGHTS = (None, "int8", "ternary", "binary")
+ACTIVATIONS = (None, 8, 4)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network of the atlas.
+
+    Attributes:
+        model: key of `MODELS`.
+        block: which of its blocks is in bits; None: nothing.
+        weights: of that block, see `QuantSpec`.
+        activation_bits: of that block.
+    """
+
+    model: str
+    block: str | None = None
+    weights: str | None = None
+    activation_bits: int | None = None
+
+
+def _variants() -> Iterator[tuple[str, Variant]]:
+    for name, model in MODELS.items():
+        yield f"{name}/none", Variant(name)
+        for block in model.blocks:
+            for weights in WEIGHTS:
+                for bits in ACTIVATIONS:
+                    if (weights, bits) != (None, None):
+                        spec = f"{weights or 'float'}-{f'{bits}bit' if bits else 'float'}"
+                        yield f"{name}/{block} {spec}", Variant(name, block, weights, bits)
+
+
+VARIANTS: Mapping[str, Variant] = dict(_variants())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(driver.Outcome):
+    """Losses on the test events: after the training, and of the network in full precision before it."""
+
+    loss: NDArray[np.float64]
+    untrained: NDArray[np.float64]
+
+
+class Campaign(driver.Campaign):
+    """Trainings of one `study.Run`: each model on its own bundled sample, in the split of the setting ``seed``.
+
+    Args:
+        run: of the chapter ``atlas``.
+    """
+
+    chapter, variants, outcome = "atlas", VARIANTS, Outcome
+
+    def __init__(self, run: study.Run) -> None:
+        super().__init__(run, "")  # each model has data of its own
+        self._data: dict[str, tuple[Parts, str]] = {}
+
+    def path(self, name: str, seed: int, folder: str, ending: str) -> Path:
+        self.fingerprint = self.data(VARIANTS[name].model)[1]
+        return super().path(name, seed, folder, ending)
+
+    def data(self, model: str) -> tuple[Parts, str]:
+        """The parts of a model's sample, and its fingerprint."""
+        if model not in self._data:
+            sizes = {part: getattr(self.run, f"n_{part}") for part in ("train", "valid", "test")}
+            self._data[model] = MODELS[model].data(sizes, self.run.seed)
+        return self._data[model]
+
+    def build(self, variant: Variant, seed: int) -> tuple[nn.Module, QuantReport]:
+        """The network with weights drawn from ``seed``, the same in all variants, and what is quantised in it."""
+        chosen = MODELS[variant.model]
+        model = chosen.build(seed, self.data(variant.model)[0]["train"])
+        if variant.block is not None:
+            spec = QuantSpec(weights=variant.weights, activation_bits=variant.activation_bits)
+            quantize_(model, chosen.blocks[variant.block], spec)
+        return model, count(model)
+
+    def fit(self, name: str, seed: int) -> tuple[nn.Module, Any, FitResult]:
+        variant = VARIANTS[name]
+        chosen, (parts, _) = MODELS[variant.model], self.data(variant.model)
+        untrained = chosen.loss(self.build(Variant(variant.model), seed)[0], parts["test"])
+        model, _ = self.build(variant, seed)
+        result = fit(
+            chosen.task(model),
+            parts["train"],
+            parts["valid"],
+            epochs=self.run.epochs,
+            batch_size=self.run.batch_size,
+            seed=seed,
+            checkpoint=self.path(name, seed, "checkpoints", "ckpt"),
+            device=self.run.device,
+            max_minutes=self.run.minutes_left(),
+            progress=sys.stderr.isatty(),
+        )
+        return model, (variant, parts["test"], untrained), result
+
+    def judge(self, model: nn.Module, data: tuple[Variant, tuple[Tensor, ...], float]) -> dict[str, NDArray]:
+        variant, test, untrained = data
+        return {"loss": np.array(MODELS[variant.model].loss(model.cpu(), test)), "untrained": np.array(untrained)}
+
+    def record(self, name: str, seed: int, outcome: Outcome) -> Path:
+        variant = VARIANTS[name]
+        _, report = self.build(variant, seed)
+        return study.record(
+            self.run,
+            variant=name,
+            seed=seed,
+            data=self.data(variant.model)[1],
+            backend="native" if report.quantized and native.kernel() is not None else "torch",
+            metrics={
+                "loss": float(outcome.loss),
+                "untrained_loss": float(outcome.untrained),
+                "best_epoch": outcome.best_epoch,
+                "parameters": report.parameters,
+                "fraction": report.fraction,
+            },
+            wall_seconds=outcome.seconds,
+            **self.parameters(name),
+        )
+
+    def parameters(self, name: str) -> dict[str, Any]:
+        return super().parameters(name) | {"schedule": "as the model's task has it"}
+
+    def compare(self, first: str, second: str, seeds: Sequence[int]) -> Path:
+        """The cost of the second variant over the first, seed by seed; the error is that of the mean."""
+        pairs = [(self.finished(first, seed), self.finished(second, seed)) for seed in seeds]
+        costs = [float((b.loss - a.loss) / (a.untrained - a.loss)) for a, b in pairs]
+        error = {"error": float(np.std(costs, ddof=1) / np.sqrt(len(costs)))} if len(costs) > 1 else {}
+        return study.record(
+            self.run,
+            variant=f"{second} - {first}",
+            seed=min(seeds),
+            data=self.data(VARIANTS[first].model)[1],
+            metrics={"cost": {"value": float(np.mean(costs))} | error if error else costs[0]},
+            curves={"seeds": {"seed": list(seeds), "cost": costs}},
+            wall_seconds=0.0,
+            n_trainings=len(seeds),
+        )
+
+    def arguments(self, name: str) -> dict[str, Any]:
+        raise ValueError("the networks of the atlas are not stored: they are small and quickly trained")
+
+
+def costs(folder: str | Path | None = None, scale: str | None = None) -> pd.DataFrame:
+    """The cost of bits in each block, from stored records.
+
+    Args:
+        folder: records beside those of the package (see `study.records`).
+        scale: only this one; None: the largest that has records, but not ``"smoke"``.
+
+    Returns:
+        One row a variant in bits: ``model``, ``block``, ``weights``, ``activation_bits``, ``cost`` (mean over seeds;
+        not a number where training in full precision gained nothing), ``error`` (of the mean), ``seeds``, ``scale``.
+    """
+    frame = study.records("atlas", scale, folder=folder)
+    frame = frame[frame["variant"].isin(VARIANTS)]
+    scales = [name for name in study.SCALE_NAMES if (frame["scale"] == name).any() and name == (scale or name)]
+    if not scales or (scale is None and scales[-1] == "smoke"):
+        return pd.DataFrame(columns=_COLUMNS)
+    frame = frame[frame["scale"] == scales[-1]].drop_duplicates(["variant", "seed"], keep="last")
+    frame = frame.set_index(["variant", "seed"])
+    rows = []
+    for name, group in frame.groupby("variant", sort=False):
+        variant = VARIANTS[name]
+        pairs = [
+            (frame.loc[(f"{variant.model}/none", seed)], run)
+            for (_, seed), run in group.iterrows()
+            if (f"{variant.model}/none", seed) in frame.index
+        ]
+        if variant.block is not None and pairs:
+            shares = np.array([_share(one, run) for one, run in pairs])
+            error = shares.std(ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else np.nan
+            rows.append((*vars(variant).values(), shares.mean(), error, len(shares), scales[-1]))
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+_COLUMNS = ["model", "block", "weights", "activation_bits", "cost", "error", "seeds", "scale"]
+
+
+def _share(full: pd.Series, bits: pd.Series) -> float:
+    gained = full["untrained_loss"] - full["loss"]
+    return float((bits["loss"] - full["loss"]) / gained) if gained > 0 else float("nan")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: see `bithep_lib.experiments.driver.main`; the name of a model stands for all its variants."""
+    given = sys.argv[1:] if arguments is None else arguments
+    expanded = [
+        name
+        for argument in given
+        for name in ([v for v in VARIANTS if v.startswith(f"{argument}/")] if argument in MODELS else [argument])
+    ]
+    return driver.main(Campaign, __doc__, expanded)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
