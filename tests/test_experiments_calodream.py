@@ -178,3 +178,15 @@ def test_variants_are_what_they_are_called(name):
 def test_after_training_is_trained_without_bits():
     assert Part("full", after=True).trained == Part()
     assert Part("full", frozen=True).trained == Part("full", frozen=True)
+
+
+def test_a_scan_of_the_learning_rate_is_for_both_alike(tmp_path):
+    run = study.setup("calodream", scale="smoke", output_dir=tmp_path, n_train=40, n_reference=50, n_floor=50)
+    found = content(calodream_studies.rates(run))
+    scan = found["curves"]["scan"]
+    assert len(scan["learning_rate"]) == 8
+    for setup in ("regular", "no_embedding"):
+        rows = [
+            row for row in zip(scan["learning_rate"], scan["valid_loss"], scan["setup"], strict=True) if row[2] == setup
+        ]
+        assert found["metrics"][f"best_{setup}"] == min(rows, key=lambda row: row[1])[0]

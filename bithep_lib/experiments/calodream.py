@@ -8,7 +8,7 @@ written at once. Then, with the same settings:
 
     python -m bithep_lib.experiments.calodream --floor -p scale=laptop       # simulation against simulation
     python -m bithep_lib.experiments.calodream --compare calodream/regular/regular calodream/regular/full ...
-    python -m bithep_lib.experiments.calodream --solver --steps -p scale=laptop
+    python -m bithep_lib.experiments.calodream --solver --steps --rates -p scale=laptop
     python -m bithep_lib.experiments.calodream --conclude -p scale=laptop    # Table 4 and the claims
 """
 
@@ -245,6 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "floor": (lambda run: Campaign(run).floor(), "record simulation against simulation"),
         "solver": (lambda run: calodream_studies.solver(Campaign(run)), "record the errors of the solvers"),
         "steps": (lambda run: calodream_studies.steps(Campaign(run)), "record how coarse 8 bits make the embeddings"),
+        "rates": (calodream_studies.rates, "record a scan of the learning rate, with bits and without"),
         "conclude": (lambda run: calodream_claims.conclude(Campaign(run)), "record Table 4 and the claims"),
         "count": (calodream_claims.count, "record what the paper's setups quantise; trains nothing"),
     }

@@ -1,8 +1,9 @@
-"""Two questions that need no new training: how many evaluations a shower needs, and what 8 bits leave of an input."""
+"""How many evaluations a shower needs, what 8 bits leave of an input, and which learning rate the networks want."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,37 @@ def steps(campaign: Campaign) -> Path:
         }
     return study.record(
         campaign.run, variant="8-bit steps", data=campaign.fingerprint, metrics=metrics, wall_seconds=0.0
+    )
+
+
+def rates(run: study.Run) -> Path:
+    """Record a scan of the shape network's learning rate, with bits in its blocks and without, half of the training.
+
+    The rates are the scale's times a quarter, a half, one and two; what is compared is the loss on validation showers.
+    """
+    from bithep_lib.experiments.calodream import Campaign
+    from bithep_lib.experiments.calodream_variants import Part
+
+    rows = []
+    for factor in (0.25, 0.5, 1.0, 2.0):
+        rate = factor * run.learning_rate
+        half = replace(run, settings=replace(run.settings, learning_rate=rate, n_train=run.n_train // 2))
+        campaign = Campaign(half)
+        for setup in ("regular", "no_embedding"):
+            _, result = campaign.fit_part("shape", Part(setup), run.seed)
+            loss = float(result.history["valid_loss"].min())
+            rows.append({"setup": setup, "learning_rate": rate, "valid_loss": loss})
+    best = {
+        setup: min((row for row in rows if row["setup"] == setup), key=lambda row: row["valid_loss"])
+        for setup in ("regular", "no_embedding")
+    }
+    return study.record(
+        run,
+        variant="learning rate",
+        data=campaign.fingerprint,
+        metrics={f"best_{setup}": row["learning_rate"] for setup, row in best.items()},
+        curves={"scan": {name: [row[name] for row in rows] for name in rows[0]}},
+        n_train_scanned=run.n_train // 2,
     )
 
 
