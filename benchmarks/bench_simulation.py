@@ -36,6 +36,7 @@ def simulated(dataset: str, energy: float, total: float) -> tuple[float, float]:
         "particle": showers.PARTICLES[particle],
         "seed": 1,
         "rebuilt_tables": "G4LEDATA" not in environment.data_sets(),
+        "read_out": showers.READ_OUT if particle == "pion" else None,
     }
     n = max(1, round(total / energy))
     begin, run = (_seconds(job | {"energies": energies}) for energies in ([100.0], [energy] * n))

@@ -16,7 +16,6 @@ import pytest
 
 from bithep_lib.data import calochallenge
 from bithep_lib.simulate import bundled_showers, shards, showers
-from bithep_lib.simulate.geant4.read_out import BIRKS
 from bithep_lib.simulate.geant4.stacks import STACKS, Plate, Section, stack
 
 needs_geant4 = pytest.mark.skipif(
@@ -272,14 +271,6 @@ def test_sampling_fractions(layer: int, n: int) -> None:
     assert response.mean() == pytest.approx(1, abs=0.01 + 3 * response.std() / np.sqrt(20))
 
 
-def read_out(constant: float | None = None, window: float = 150.0) -> dict:
-    """The read-out of pions, or one with another constant of Birks' law."""
-    laws = {material: asdict(law) for material, law in BIRKS.items()}
-    if constant is not None:
-        laws = {material: law | {"constant": constant} for material, law in laws.items()}
-    return {"birks": laws, "window_ns": window}
-
-
 @needs_geant4
 def test_fast_muons_are_seen_as_they_are() -> None:
     def muons(seen: dict | None) -> np.ndarray:
@@ -287,7 +278,7 @@ def test_fast_muons_are_seen_as_they_are() -> None:
         return showers.run_worker(job("ds1-pions", STACKS["ds1-pions"], [1e4] * 4, **changes)).astype(np.float64)
 
     # The same events, scored by one scorer and by two: voxel by voxel the same, but for slow ends and few MeV.
-    plain, by_law = muons(None), muons(read_out())
+    plain, by_law = muons(None), muons(showers.READ_OUT)
     assert (by_law <= 1.04 * plain + 1e-3).all()
     assert (by_law >= 0.9 * plain - 1).all()
     assert by_law.sum() == pytest.approx(plain.sum(), rel=0.01)
@@ -296,7 +287,7 @@ def test_fast_muons_are_seen_as_they_are() -> None:
 @needs_geant4
 def test_electrons_of_stopped_muons_come_too_late() -> None:
     def seen(window: float) -> float:
-        changes = {"particle": "mu+", "physics": showers.HADRONIC, "read_out": read_out(0.0, window)}
+        changes = {"particle": "mu+", "physics": showers.HADRONIC, "read_out": showers.READ_OUT | {"window_ns": window}}
         argon = (Section((Plate("G4_lAr", 400.0),), 1, (0,)),)
         return showers.run_worker(job("ds1-pions", argon, [100.0] * 40, **changes)).sum() / 40
 
@@ -310,7 +301,7 @@ def test_electrons_of_stopped_muons_come_too_late() -> None:
 def test_pions_shower_late_and_visibly_less() -> None:
     changes = {"particle": "pi+", "physics": showers.HADRONIC}
     sections, energies = STACKS["ds1-pions"], [8192.0] * 20
-    voxels = showers.run_worker(job("ds1-pions", sections, energies, **changes, read_out=read_out()))
+    voxels = showers.run_worker(job("ds1-pions", sections, energies, **changes, read_out=showers.READ_OUT))
     response = voxels.sum(1) / 8192
     # Below one on the scale of electrons, as no part of the cascade that is lost to nuclei and neutrons is made up for.
     assert 0.65 < response.mean() < 0.9

@@ -56,6 +56,8 @@ HADRONIC = (
     "G4StoppingPhysics",
     "G4NeutronTrackingCut",
 )
+READ_OUT = {"birks": {material: asdict(law) for material, law in BIRKS.items()}, "window_ns": WINDOW}
+"""What is seen of hadrons: for pions."""
 
 _STAND_IN = "Geant4, plates of lead and liquid argon, steel and scintillator with the CaloChallenge's voxels and "
 _TUNGSTEN = (
@@ -182,10 +184,7 @@ def _configuration(dataset: str, seed: int, energies: tuple[float, ...], size: i
         "shard_size": size,
     }
     if particle == "pion":
-        configuration["read_out"] = {
-            "birks": {material: asdict(law) for material, law in BIRKS.items()},
-            "window_ns": WINDOW,
-        }
+        configuration["read_out"] = READ_OUT
         configuration["neutron_tables"] = None if "G4PARTICLEXSDATA" in true else neutrons.VERSION
     return configuration
 
