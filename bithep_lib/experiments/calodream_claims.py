@@ -98,7 +98,7 @@ def _claims(campaign: Campaign, done: Done, seeds: Sequence[int]) -> dict[str, s
         "section5-share": over_trainings(share),
     }
     cures = {claim: logs(name, FULL) for claim, name in CURES.items()}
-    return found | {claim: over_trainings(rows) for claim, rows in cures.items() if len(rows)}
+    return _decidable(found | {claim: over_trainings(rows) for claim, rows in cures.items() if len(rows)})
 
 
 def _widths(campaign: Campaign) -> Path:
@@ -129,9 +129,14 @@ def _widths(campaign: Campaign) -> Path:
             for name, value in found.items()
         },
         curves={name: {"log_ratio": values[:, 0], "error": values[:, 1]} for name, values in rows.items()},
-        claims=claims,
+        claims=_decidable(claims),
         wall_seconds=0.0,
     )
+
+
+def _decidable(claims: dict[str, study.Measurement]) -> dict[str, study.Measurement]:
+    """Without those from a single training, whose luck nobody knows."""
+    return {name: value for name, value in claims.items() if value.dof is not None}
 
 
 def log_ratio(one: Outcome, other: Outcome, part: str = "shape") -> tuple[float, float]:
