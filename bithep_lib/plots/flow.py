@@ -72,7 +72,7 @@ def map_and_slope(maps: Mapping[str, Map], knots: Mapping[str, tuple[ArrayLike, 
         bound: half of the splines' interval; a little more is drawn, where they are the identity.
     """
     x = torch.linspace(-1.2 * bound, 1.2 * bound, 1201, dtype=torch.float64)
-    with new_figure(1, 2, figsize=(8.4, 3.6)) as (fig, (left, right)):
+    with new_figure(1, 2, figsize=(7.2, 3.2)) as (fig, (left, right)):
         left.plot(x, x, color=OKABE_ITO["grey"], linewidth=0.8)
         for (name, forward), line in zip(maps.items(), line_styles(len(maps)), strict=True):
             y, log_slope = (values.detach() for values in forward(x))
