@@ -74,10 +74,3 @@ def test_steps_are_relative_to_the_true_energy():
     figure = matching.embedding_steps(energies, {"shared": [1.1, 9.0]}, [0.0, 1.0], {"time": [1, 7]})
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [1.1, 0.9])
     assert matching.transform({"u": ([0.1, 0.9], [-2.2, 2.2])}).axes[1].get_xlabel() == "logit of u"
-
-
-def test_each_width_has_its_cost():
-    table = pd.DataFrame({"value": [0.2, 0.1], "error": [0.01, 0.02]}, index=[48, 96])
-    ax = matching.against_width({"no embedding": table}, ylabel="cost").axes[0]
-    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [0.2, 0.1])
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["48", "96"]

@@ -77,7 +77,7 @@ def velocities(snapshots: Mapping[float, tuple[ArrayLike, ArrayLike, ArrayLike]]
     Args:
         snapshots: time to the points (N, 2), the places (G, 2) of the arrows and their velocities (G, 2).
     """
-    with new_figure(1, len(snapshots), figsize=(2.2 * len(snapshots), 2.4), sharex=True, sharey=True) as (fig, axes):
+    with new_figure(1, len(snapshots), figsize=(1.75 * len(snapshots), 2.1), sharex=True, sharey=True) as (fig, axes):
         for ax, (time, (points, places, arrows)) in zip(np.atleast_1d(axes), snapshots.items(), strict=True):
             points, places, arrows = (np.asarray(array) for array in (points, places, arrows))
             ax.plot(*points.T, ".", markersize=1.5, color=OKABE_ITO["blue"], alpha=0.6, rasterized=True)
@@ -94,7 +94,7 @@ def paths(ways: Mapping[str, ArrayLike], data: ArrayLike) -> Figure:
         ways: name to the places (times, N, 2) of N points.
         data: (M, 2) what the networks were trained on, in grey.
     """
-    with new_figure(1, len(ways), figsize=(3.1 * len(ways), 3.3), sharex=True, sharey=True, squeeze=False) as (
+    with new_figure(1, len(ways), figsize=(2.5 * len(ways), 2.8), sharex=True, sharey=True, squeeze=False) as (
         fig,
         axes,
     ):
@@ -129,7 +129,7 @@ def tokens(showers: Showers, patch: Sequence[int], shown: Sequence[Sequence[int]
     mean = showers.voxels.mean(0, dtype=np.float64).reshape(grid)
     counts = [n // p for n, p in zip(grid, patch, strict=True)]
     energy = mean.reshape(counts[0], patch[0], grid[1], counts[2], patch[2]).sum((1, 2, 4))
-    with new_figure(1, 2, figsize=(9.2, 3.2), width_ratios=[1.25, 1]) as (fig, (left, right)):
+    with new_figure(1, 2, figsize=(8.2, 2.8), width_ratios=[1.25, 1]) as (fig, (left, right)):
         _cylinder(left, one.n_layers * one.layer_thickness, one.layers[0].r_edges[-1])
         extent = (-0.5, one.n_layers - 0.5, 0, one.layers[0].r_edges[-1])
         right.pcolormesh(
@@ -198,7 +198,7 @@ def networks(model: nn.Module, reports: Mapping[str, QuantReport]) -> Figure:
     bits = {name: [layer.name for layer in report.quantized] for name, report in reports.items()}
     hues = [OKABE_ITO[name] for name in ("orange", "vermilion", "purple", "sky")]
     colours = {name: to_rgba(hue, 0.55) for name, hue in zip(reports, hues, strict=False)}
-    with new_figure(figsize=(9.2, 4.3)) as (fig, ax):
+    with new_figure(figsize=(8.6, 4.1)) as (fig, ax):
         for label, names, x, y, width, height in _BOXES:
             part = [(name, p.numel()) for name, p in model.named_parameters() if re.fullmatch(names, name)]
             owner = next((key for key, found in bits.items() if any(re.fullmatch(names, f"{n}.") for n in found)), None)
@@ -242,7 +242,7 @@ def side_views(rows: Mapping[str, Mapping[str, Showers]]) -> Figure:
     edges = np.array(any_one.layers[0].r_edges)
     radii = np.concatenate([-edges[::-1], edges[1:]])
     layers = np.arange(any_one.n_layers + 1) - 0.5
-    size = (1.75 * columns + 1.0, 1.75 * len(rows) + 0.5)
+    size = (1.4 * columns + 1.0, 1.4 * len(rows) + 0.5)
     with new_figure(len(rows), columns, figsize=size, sharex=True, sharey=True, squeeze=False) as (fig, axes):
         for row, (name, panels) in zip(axes, images.items(), strict=True):
             for ax, (title, image) in zip(row, panels.items(), strict=True):
@@ -272,7 +272,7 @@ def losses(histories: Mapping[str, pd.DataFrame], *, ylabel: str = "mean squared
     Args:
         histories: name to a table with an epoch a row (its index) and the columns ``train_loss`` and ``valid_loss``.
     """
-    with new_figure(figsize=(5.2, 3.2)) as (fig, ax):
+    with new_figure(figsize=(4.8, 2.9)) as (fig, ax):
         for (name, history), line in zip(histories.items(), line_styles(len(histories)), strict=True):
             ax.plot(history.index, history["valid_loss"], marker="o", markersize=3.5, label=name, **line)
             ax.plot(history.index, history["train_loss"], linestyle=":", linewidth=1, color=line["color"])
@@ -289,7 +289,7 @@ def solver(panels: Mapping[str, tuple[pd.DataFrame, float]]) -> Figure:
         panels: title to a table with the columns ``method``, ``evaluations``, ``single`` (the error of one solution,
             dotted) and ``mean`` (that of the mean of many, solid), and the statistical error to compare with.
     """
-    with new_figure(1, len(panels), figsize=(4.4 * len(panels), 3.4), sharey=True, squeeze=False) as (fig, axes):
+    with new_figure(1, len(panels), figsize=(3.7 * len(panels), 3.0), sharey=True, squeeze=False) as (fig, axes):
         for ax, (title, (table, statistical)) in zip(axes[0], panels.items(), strict=True):
             groups = table.groupby("method", sort=False)
             for (method, rows), line in zip(groups, line_styles(groups.ngroups), strict=True):
@@ -325,7 +325,7 @@ def embedding_steps(
         times: (T,) in [0, 1], ascending.
         codes: name to the number (T,) of different input vectors met from t = 0 up to each time.
     """
-    with new_figure(1, 2, figsize=(9.0, 3.5)) as (fig, (left, right)):
+    with new_figure(1, 2, figsize=(7.8, 2.9)) as (fig, (left, right)):
         energies = np.asarray(energies)
         for (name, values), line in zip(seen.items(), line_styles(len(seen)), strict=True):
             left.plot(energies, np.asarray(values) / energies, label=name, **line | {"linewidth": 1.1})
@@ -344,30 +344,10 @@ def transform(rows: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
     Args:
         rows: label to the numbers (N,) and their logits (N,).
     """
-    with new_figure(len(rows), 2, figsize=(8.2, 1.9 * len(rows)), squeeze=False) as (fig, axes):
+    with new_figure(len(rows), 2, figsize=(7.0, 1.6 * len(rows)), squeeze=False) as (fig, axes):
         for pair, (name, values), line in zip(axes, rows.items(), line_styles(len(rows)), strict=True):
             for ax, numbers, label in zip(pair, values, (name, f"logit of {name}"), strict=True):
                 ax.hist(np.asarray(numbers), 60, density=True, color=line["color"], alpha=0.8)
                 ax.set(xlabel=label, yscale="log")
             pair[0].set_ylabel("density")
-    return fig
-
-
-def against_width(curves: Mapping[str, pd.DataFrame], *, ylabel: str) -> Figure:
-    """What bits cost at each width of a network, with errors and a line at nothing.
-
-    Args:
-        curves: name to a table indexed by the width, with the columns ``value`` and ``error``.
-        ylabel: what the values are.
-    """
-    with new_figure(figsize=(5.2, 3.2)) as (fig, ax):
-        for (name, table), line in zip(curves.items(), line_styles(len(curves)), strict=True):
-            ax.errorbar(table.index, table["value"], table["error"], marker="o", capsize=2, label=name, **line)
-        widths = sorted({width for table in curves.values() for width in table.index})
-        ax.axhline(0, color=OKABE_ITO["black"], linewidth=0.8)
-        ax.set_xscale("log")
-        ax.set_xticks(widths, [str(width) for width in widths])
-        ax.minorticks_off()
-        ax.set(xlabel="width of the shape network", ylabel=ylabel)
-        ax.legend()
     return fig
