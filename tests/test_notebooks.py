@@ -214,7 +214,7 @@ def test_a_tampered_output_of_a_chapter_is_noticed(tmp_path):
 
 # Words and paths have no neighbour to step to; numbers do, see below.
 WORDS = {"scale": "smoke", "data": "sample", "weights": "train", "device": "cpu", "max_minutes": 30.0}
-WORDS |= {"dataset": "ds2", "classifier": "smoke"}
+WORDS |= {"dataset": "ds2", "classifier": "smoke", "method": "midpoint"}
 
 
 def chapter_of(path: Path) -> str:
