@@ -56,7 +56,8 @@ def conclude(campaign: Campaign) -> Path:
         ):
             claims[f"table3-{name}-{level}"] = over_seeds([(value, 0.0) for value in each])
     lost = sum(int(outcome.not_finite) for outcome in done["All"])
-    claims["section5-nan"] = study.Measurement(100 * lost / (len(seeds) * len(campaign.referee.reference)))
+    if campaign.run.dataset == "ds2":
+        claims["section5-nan"] = study.Measurement(100 * lost / (len(seeds) * len(campaign.referee.reference)))
     if (width := _width(campaign)) is not None:
         claims["conclusion-size"] = width
     metrics = {f"{setup}_auc_{level}": float(values.mean()) for (setup, level), values in auc.items()}

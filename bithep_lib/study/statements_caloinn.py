@@ -146,7 +146,7 @@ CLAIMS: tuple[Claim, ...] = (
         family="Section 5.1",
         statement="with all layers in bits, about 4000 of 105 000 generated showers of ds2 are lost to NaN",
         source="section 5.1, footnote",
-        contrast="percentage of showers of All with a number that is not finite, all trainings of the scale, counted",
+        contrast="percentage of ds2 showers of All with a number that is not finite, all trainings, counted",
         rule=Exact(3.8, 0.5),
     ),
     Claim(
