@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bithep_lib import paper
 from bithep_lib.plots.style import OKABE_ITO, line_styles, new_figure
@@ -157,6 +158,9 @@ def quality_against_size(
             at = np.full(len(values), size / 1e6)
             ax.plot(at, values, markers[i % len(markers)], color=line["color"], label=name, markersize=5, alpha=0.8)
         ax.set(xscale="log", xlabel="size of the weights [MB]", ylabel=ylabel)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
     return fig
 
