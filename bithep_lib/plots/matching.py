@@ -314,27 +314,19 @@ def solver(panels: Mapping[str, tuple[pd.DataFrame, float]]) -> Figure:
     return fig
 
 
-def embedding_steps(
-    energies: ArrayLike, seen: Mapping[str, ArrayLike], times: ArrayLike, codes: Mapping[str, ArrayLike]
-) -> Figure:
-    """What is left of a shower's energy and of time when they share a scale of eight bits with other inputs.
+def embedding_steps(energies: ArrayLike, seen: Mapping[str, ArrayLike]) -> Figure:
+    """What is left of a shower's energy when it is rounded to eight bits with other inputs.
 
     Args:
         energies: (N,) incident energies in GeV, ascending.
         seen: name to the energies (N,) that the rounded inputs stand for.
-        times: (T,) in [0, 1], ascending.
-        codes: name to the number (T,) of different input vectors met from t = 0 up to each time.
     """
-    with new_figure(1, 2, figsize=(7.8, 2.9)) as (fig, (left, right)):
+    with new_figure(figsize=(5.4, 2.9)) as (fig, ax):
         energies = np.asarray(energies)
         for (name, values), line in zip(seen.items(), line_styles(len(seen)), strict=True):
-            left.plot(energies, np.asarray(values) / energies, label=name, **line | {"linewidth": 1.1})
-        left.set(xscale="log", xlabel="incident energy [GeV]", ylabel="energy seen / incident energy")
-        left.legend(fontsize="small")
-        for (name, values), line in zip(codes.items(), line_styles(len(codes)), strict=True):
-            right.plot(times, values, label=name, **line)
-        right.set(xlabel="time $t$", ylabel="different inputs since $t$ = 0", yscale="log")
-        right.legend(fontsize="small")
+            ax.plot(energies, np.asarray(values) / energies, label=name, **line | {"linewidth": 1.1})
+        ax.set(xscale="log", xlabel="incident energy [GeV]", ylabel="energy seen / incident energy")
+        fig.legend(loc="outside upper center", ncols=len(seen))
     return fig
 
 
