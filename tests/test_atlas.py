@@ -53,15 +53,18 @@ def test_runs_are_recorded_and_their_cost_is_a_share(tmp_path, capsys):
     *runs, difference = [json.loads(Path(line).read_text()) for line in capsys.readouterr().out.split()]
     loss = {(run["variant"], run["seed"]): run["metrics"] for run in runs}
     costs = [
-        (loss[pair[1], seed]["loss"] - loss[pair[0], seed]["loss"])
-        / (loss[pair[0], seed]["untrained_loss"] - loss[pair[0], seed]["loss"])
+        (loss[pair[1], seed]["loss"] - loss[pair[0], seed]["loss"]) / (0.5 - loss[pair[0], seed]["loss"])
         for seed in (1, 2)
     ]
     assert difference["metrics"]["cost"]["value"] == pytest.approx(np.mean(costs))
     (row,) = atlas.costs(tmp_path, "smoke").to_dict("records")
     assert (row["model"], row["block"], row["weights"], row["activation_bits"]) == ("smeftnet", "read-out", "binary", 8)
-    gained = [loss[pair[0], seed]["untrained_loss"] > loss[pair[0], seed]["loss"] for seed in (1, 2)]
-    assert row["cost"] == pytest.approx(np.mean(costs) if all(gained) else np.nan, nan_ok=True)
+    assert row["cost"] == pytest.approx(np.mean(costs))
+
+
+def test_where_training_gained_nothing_there_is_no_cost():
+    assert atlas._share("energy", 2.0, 1.0, 1.5) == 0.5
+    assert np.isnan(atlas._share("energy", 1.0, 1.0, 1.5))
 
 
 def test_the_name_of_a_model_stands_for_its_whole_grid(monkeypatch):

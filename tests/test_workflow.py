@@ -188,30 +188,32 @@ def test_the_page_of_results_is_made_of_the_records_of_the_grid(story):
 
 SBATCH = """#!/bin/sh
 # Writes its call down, and runs the job at once, as a node would.
-echo "$@" >> "$SLURM_STAND_IN/sbatch"
+echo "$@" >> "$SLURM_STAND_IN/submitted"
 for last; do :; done
 SLURM_JOB_ID=1 sh -c "${last#--wrap=}" > "$SLURM_STAND_IN/job" 2>&1
 echo $? > "$SLURM_STAND_IN/code"
 echo 1
 """
-SACCT = """#!/bin/sh
+STATE = """#!/bin/sh
 if [ "$(cat "$SLURM_STAND_IN/code" 2> /dev/null)" = 0 ]; then echo "1|COMPLETED"; else echo "1|FAILED"; fi
 """
 SRUN = """#!/bin/sh
-echo "$@" >> "$SLURM_STAND_IN/srun"
 while [ "${1#-}" != "$1" ]; do shift; done
 exec "$@"
 """
 
 
 @pytest.mark.slow
-def test_a_job_goes_through_slurm(story, tmp_path, root):
+def test_a_job_goes_through_slurm(tmp_path, root):
     """Against stand-ins for Slurm's programs: what is submitted, and that it does the job on the other side."""
-    for name, script in {"sbatch": SBATCH, "sacct": SACCT, "srun": SRUN, "sinfo": "#!/bin/sh\n"}.items():
-        path = tmp_path / name
+    programs = {"sbatch": SBATCH, "sacct": STATE, "squeue": STATE, "srun": SRUN}
+    programs |= {"sinfo": "#!/bin/sh\n", "sacctmgr": "#!/bin/sh\necho my_group\n"}
+    (tmp_path / "bin").mkdir()
+    for name, script in programs.items():
+        path = tmp_path / "bin" / name
         path.write_text(script)
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    workflow = story["workflow"]
+    workflow = Workflow(tmp_path)
     target = "tested/trainings/smeft/smeftnet_none-seed3.txt"
     code, said = workflow.run(
         *("--workflow-profile", str(root / "workflow" / "profiles" / "slurm"), "--latency-wait", "2"),
@@ -219,10 +221,11 @@ def test_a_job_goes_through_slurm(story, tmp_path, root):
         *("--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1"),
         *("--", target),
         SLURM_STAND_IN=str(tmp_path),
-        PATH=f"{tmp_path}{os.pathsep}",
+        PATH=f"{tmp_path / 'bin'}{os.pathsep}",
     )
-    assert code == 0, said + (tmp_path / "job").read_text()
-    (call,) = [line for line in (tmp_path / "sbatch").read_text().splitlines() if "--parsable" in line]
+    assert code == 0, said
+    call = (tmp_path / "submitted").read_text()
+    assert call.count("--parsable") == 1
     resources = yaml.safe_load((root / "workflow" / "config.yaml").read_text())["resources"]["train"]
     for option in ("my_group", "cpu", f"--mem {resources['mem_mb']}", f"-t {resources['runtime']}"):
         assert option in call

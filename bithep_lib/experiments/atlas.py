@@ -7,9 +7,10 @@ that the whole grid can be run; what it shows is where bits hurt, not how good a
 
 The cost of bits is the share of what training gained that they take away,
 
-    (L_bits - L_float) / (L_untrained - L_float),
+    (L_bits - L_float) / (L_nothing - L_float),
 
-with the loss L of the model on events that were not trained on: 0 is no cost, 1 is nothing learned.
+with the loss L of the model on events that were not trained on, and L_nothing that of the untrained network (for
+SMEFTNet, which agrees with the moment axis from the start, 1/2, an angle by lot): 0 is no cost, 1 is nothing learned.
 """
 
 from __future__ import annotations
@@ -159,7 +160,8 @@ class Campaign(driver.Campaign):
     def compare(self, first: str, second: str, seeds: Sequence[int]) -> Path:
         """The cost of the second variant over the first, seed by seed; the error is that of the mean."""
         pairs = [(self.finished(first, seed), self.finished(second, seed)) for seed in seeds]
-        costs = [float((b.loss - a.loss) / (a.untrained - a.loss)) for a, b in pairs]
+        model = VARIANTS[first].model
+        costs = [_share(model, float(a.untrained), float(a.loss), float(b.loss)) for a, b in pairs]
         error = {"error": float(np.std(costs, ddof=1) / np.sqrt(len(costs)))} if len(costs) > 1 else {}
         return study.record(
             self.run,
@@ -193,17 +195,18 @@ def costs(folder: str | Path | None = None, scale: str | None = None) -> pd.Data
     if not scales or (scale is None and scales[-1] == "smoke"):
         return pd.DataFrame(columns=_COLUMNS)
     frame = frame[frame["scale"] == scales[-1]].drop_duplicates(["variant", "seed"], keep="last")
-    frame = frame.set_index(["variant", "seed"])
+    loss = frame.set_index(["variant", "seed"])[["loss", "untrained_loss"]]
     rows = []
-    for name, group in frame.groupby("variant", sort=False):
-        variant = VARIANTS[name]
-        pairs = [
-            (frame.loc[(f"{variant.model}/none", seed)], run)
-            for (_, seed), run in group.iterrows()
-            if (f"{variant.model}/none", seed) in frame.index
-        ]
-        if variant.block is not None and pairs:
-            shares = np.array([_share(one, run) for one, run in pairs])
+    for name, variant in VARIANTS.items():
+        full = f"{variant.model}/none"
+        seeds = [seed for of, seed in loss.index if of == name and (full, seed) in loss.index]
+        if variant.block is not None and seeds:
+            shares = np.array(
+                [
+                    _share(variant.model, *loss.loc[(full, seed), ["untrained_loss", "loss"]], loss.loss[name, seed])
+                    for seed in seeds
+                ]
+            )
             error = shares.std(ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else np.nan
             rows.append((*vars(variant).values(), shares.mean(), error, len(shares), scales[-1]))
     return pd.DataFrame(rows, columns=_COLUMNS)
@@ -212,9 +215,11 @@ def costs(folder: str | Path | None = None, scale: str | None = None) -> pd.Data
 _COLUMNS = ["model", "block", "weights", "activation_bits", "cost", "error", "seeds", "scale"]
 
 
-def _share(full: pd.Series, bits: pd.Series) -> float:
-    gained = full["untrained_loss"] - full["loss"]
-    return float((bits["loss"] - full["loss"]) / gained) if gained > 0 else float("nan")
+def _share(model: str, untrained: float, full: float, bits: float) -> float:
+    """The cost of bits from three losses; not a number where training in full precision gained nothing."""
+    chance = MODELS[model].chance
+    gained = (untrained if chance is None else chance) - full
+    return float((bits - full) / gained) if gained > 0 else float("nan")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,6 +37,8 @@ class Model:
         build: the network, with weights drawn from a seed; the training data set its constants.
         task: how it is trained.
         loss: its mean loss on a part, with all randomness drawn from a fixed seed.
+        chance: the loss of having learned nothing; None: that of the untrained network. (SMEFTNet is the moment axis
+            before it is trained, so that it has to be told what nothing is.)
     """
 
     blocks: Mapping[str, Select]
@@ -44,6 +46,7 @@ class Model:
     build: Callable[[int, tuple[Tensor, ...]], nn.Module]
     task: Callable[[nn.Module], pl.LightningModule]
     loss: Callable[[nn.Module, tuple[Tensor, ...]], float]
+    chance: float | None = None
 
 
 def _starts(*prefixes: str) -> Select:
@@ -198,6 +201,7 @@ MODELS: Mapping[str, Model] = MappingProxyType(
             _smeftnet,
             _angle,
             _sin2,
+            chance=0.5,  # an angle by lot
         ),
         "caloinn": Model(
             {
