@@ -62,18 +62,26 @@ def atlas(costs: pd.DataFrame) -> Figure:
             part = table[table["model"] == model]
             cells = part.pivot_table(index="block", columns="column", values="cost", sort=False, dropna=False)
             cells = cells.reindex(index=list(dict.fromkeys(part["block"])), columns=columns)
-            image = ax.imshow(cells.to_numpy(dtype=float), aspect="auto", cmap="cividis_r", vmin=0, vmax=1)
+            image = ax.imshow(cells.to_numpy(dtype=float), aspect="auto", cmap="Blues", vmin=0, vmax=1)
             for (row, column), cost in np.ndenumerate(cells.to_numpy(dtype=float)):
                 if np.isfinite(cost):
                     colour = "white" if cost > 0.5 else "black"
-                    ax.text(column, row, f"{cost:.2f}", ha="center", va="center", fontsize="x-small", color=colour)
+                    ax.text(
+                        column,
+                        row,
+                        f"{round(cost, 2) + 0.0:.2f}",
+                        ha="center",
+                        va="center",
+                        fontsize="x-small",
+                        color=colour,
+                    )
             ax.set(yticks=range(len(cells)), yticklabels=cells.index)
             ax.set_title(model, loc="left")
             ax.set(xticks=range(len(columns)), xticklabels=columns if ax is axes[-1, 0] else [])
             ax.tick_params(labelsize="small")
             ax.grid(False)
         axes[-1, 0].set_xlabel("weights × activations of the block")
-        fig.colorbar(image, ax=axes[:, 0], label="share of what training gained that bits take away", aspect=40)
+        fig.colorbar(image, ax=axes[:, 0], label="share of the gain lost", aspect=40)
     return fig
 
 
