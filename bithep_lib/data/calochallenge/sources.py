@@ -39,8 +39,8 @@ def load(
             Zenodo), or the path of an HDF5 file or of a folder of them.
         dataset: "ds1-photons", "ds1-pions", "ds2" or "ds3".
         n: keep the first n showers; None is all there are, and not possible for the two simulations.
-        part: of the public files, "train" or "reference" (None: both, in this order); of the bundled ds2, "tail", a
-            few hundred showers of 100 GeV to 1 TeV (None: the sample of 1 to 100 GeV, without them).
+        part: of the public files, "train" or "reference" (None: both, in this order); of the bundled ds2, "tail",
+            180 showers of 100 GeV to 1 TeV (None: the sample of 1 to 100 GeV, without them).
         seed: of the simulations.
         workers: processes of the Geant4 simulation.
 
