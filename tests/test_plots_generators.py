@@ -114,7 +114,7 @@ def test_boxes_are_coloured_by_what_is_in_bits() -> None:
 
 def test_entries_outside_are_counted() -> None:
     figure = flow.inputs({"half": (np.array([[-19.0, -1.0]]), 18.0)})
-    assert "50 % of the entries outside" in figure.axes[0].get_title()
+    assert "50 % outside" in figure.axes[0].get_title()
 
 
 def test_courses_steps_and_blocks() -> None:

@@ -41,7 +41,7 @@ def change_of_variables(forward: Map, *, bound: float, data: ArrayLike = ()) -> 
     x, density = x.numpy(), stats.norm.pdf(z) * np.exp(log_slope)
     levels = np.linspace(-bound, bound, 2401)
     cuts = stats.norm.ppf(np.linspace(0, 1, _STRIPS + 1))
-    with new_figure(2, 2, figsize=(6.4, 5.2), width_ratios=(3, 1.2), height_ratios=(3, 1.6)) as (fig, axes):
+    with new_figure(2, 2, figsize=(5.6, 4.4), width_ratios=(3, 1.2), height_ratios=(3, 1.6)) as (fig, axes):
         (curve, right), (below, corner) = axes
         corner.remove()
         curve.plot(x, z, color=OKABE_ITO["black"])
@@ -72,7 +72,7 @@ def map_and_slope(maps: Mapping[str, Map], knots: Mapping[str, tuple[ArrayLike, 
         bound: half of the splines' interval; a little more is drawn, where they are the identity.
     """
     x = torch.linspace(-1.2 * bound, 1.2 * bound, 1201, dtype=torch.float64)
-    with new_figure(1, 2, figsize=(7.2, 3.2)) as (fig, (left, right)):
+    with new_figure(1, 2, figsize=(6.6, 2.9)) as (fig, (left, right)):
         left.plot(x, x, color=OKABE_ITO["grey"], linewidth=0.8)
         for (name, forward), line in zip(maps.items(), line_styles(len(maps)), strict=True):
             y, log_slope = (values.detach() for values in forward(x))
@@ -120,7 +120,7 @@ def layers_in_bits(flows: Mapping[str, CaloINN]) -> Figure:
     counts = {len(flow.blocks) for flow in flows.values()}
     if len(counts) != 1:
         raise ValueError(f"flows with equally many blocks are needed, got {sorted(counts)}")
-    with new_figure(len(flows), 1, figsize=(9.0, 1.15 * len(flows) + 0.9), sharex=True, squeeze=False) as (fig, axes):
+    with new_figure(len(flows), 1, figsize=(7.4, 0.95 * len(flows) + 0.8), sharex=True, squeeze=False) as (fig, axes):
         for ax, (name, flow) in zip(axes[:, 0], flows.items(), strict=True):
             for number, block in enumerate(flow.blocks):
                 _block(ax, number, block)
@@ -137,13 +137,13 @@ def layers_in_bits(flows: Mapping[str, CaloINN]) -> Figure:
     return fig
 
 
-def inputs(samples: Mapping[str, tuple[ArrayLike, float]], *, bins: int = 120) -> Figure:
+def inputs(samples: Mapping[str, tuple[ArrayLike, float]], *, bins: int = 80) -> Figure:
     """Histograms of what a flow is fed with, a panel each, and the interval in which its splines bend.
 
     Args:
         samples: title to the inputs x (N, D) of a flow, D of one kind, and the bound B of its splines.
     """
-    with new_figure(1, len(samples), figsize=(4.4 * len(samples), 3.2), sharey=True, squeeze=False) as (fig, axes):
+    with new_figure(1, len(samples), figsize=(3.8 * len(samples), 2.8), sharey=True, squeeze=False) as (fig, axes):
         for ax, (title, (x, bound)) in zip(axes[0], samples.items(), strict=True):
             values = np.asarray(x).ravel()
             counts, edges = np.histogram(values, bins, (-20.0, 2.0))
@@ -151,7 +151,7 @@ def inputs(samples: Mapping[str, tuple[ArrayLike, float]], *, bins: int = 120) -
             ax.axvspan(-20.5, -bound, color=_BITS, alpha=0.15, linewidth=0, label="outside of the splines")
             ax.axvline(-bound, color=_BITS, linestyle="--", linewidth=1)
             outside = np.mean(np.abs(values) > bound)
-            ax.set(title=f"{title}: {100 * outside:.2g} % of the entries outside", xlim=(-20.5, 2.5), yscale="log")
+            ax.set(title=f"{title}: {100 * outside:.2g} % outside", xlim=(-20.5, 2.5), yscale="log")
             ax.set_xlabel(r"input $x = \log(y + 10^{-8})$")
         axes[0, 0].set_ylabel("share of the entries in a bin")
         axes[0, 0].legend(loc="upper right")

@@ -124,7 +124,7 @@ def differences(panels: Mapping[str, Mapping[str, Contrast]], *, xlabels: Mappin
     rows = list(next(iter(panels.values())))
     if any(list(panel) != rows for panel in panels.values()):
         raise ValueError("differences needs the same rows in each panel")
-    size = (3.4 * len(panels) + 1.6, 0.36 * len(rows) + 1.3)
+    size = (2.5 * len(panels) + 1.7, 0.34 * len(rows) + 1.2)
     with new_figure(1, len(panels), figsize=size, sharey=True, squeeze=False) as (fig, axes):
         for ax, (title, panel) in zip(axes[0], panels.items(), strict=True):
             for row, contrast in enumerate(panel.values()):
@@ -149,7 +149,7 @@ def quality_against_size(
         ylabel: what the values are.
         floor: value and error of Geant4 against Geant4, drawn as a band.
     """
-    with new_figure(figsize=(6.2, 3.9)) as (fig, ax):
+    with new_figure(figsize=(5.8, 3.4)) as (fig, ax):
         if floor is not None:
             low, high = floor[0] - floor[1], floor[0] + floor[1]
             ax.axhspan(low, high, color=OKABE_ITO["grey"], alpha=0.25, label="Geant4 against Geant4", linewidth=0)
