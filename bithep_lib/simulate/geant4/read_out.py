@@ -42,7 +42,7 @@ class Birks:
     minimum: float
 
     def visible(self, energy: float, length: float, density: float) -> float:
-        """What is seen of an ``energy`` (any unit is returned as it came, MeV for the law) lost along a step.
+        """What is seen, in MeV, of the energy lost along a step.
 
         Args:
             energy: MeV.
