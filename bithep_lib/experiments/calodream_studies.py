@@ -117,21 +117,24 @@ def _compared(part: str, results: Solutions) -> list[dict[str, Any]]:
 def steps(campaign: Campaign) -> Path:
     """Record how coarse the inputs of the three embeddings become when they share a scale of 8 bits.
 
-    ``energy_step`` is the step of the incident energy, as a fraction of it, in the median shower: with 45 ratios on one
-    scale, and by itself. ``times`` is how many of 1001 times between 0 and 1 an embedding can tell apart, and
+    ``energy_step`` is the step of the incident energy, as a fraction of it, in the median shower, and ``energy_error``
+    the root mean square error that rounding makes, with 45 ratios on its scale. (With a scale of its own a single
+    number is not rounded at all.) ``times`` is how many of 1001 times between 0 and 1 an embedding can tell apart, and
     ``features`` how many of its 256 inputs change at all. ``voxel_step`` is the step of a voxel of a shower, in
     standard deviations.
     """
     model, _ = campaign.build(next(iter(campaign.variants.values())), campaign.run.seed)
     u, fractions, condition = model.encode(*campaign.tensors("reference"))
     span = math.log(np.divide(*model.geometry.energy_range[::-1]))
-    shared = (_step(torch.cat([condition, u], dim=1)) * span).expm1()
-    alone = (_step(condition) * span).expm1()
+    inputs = torch.cat([condition, u], dim=1)
+    codes, scale = activation_codes(inputs)
+    step = (scale.reciprocal() * span).expm1()
+    error = ((codes / scale - inputs)[:, 0] * span).expm1()
     metrics = {
-        "energy_step": float(shared.median()),
-        "energy_step_high": float(shared.quantile(0.9)),
-        "energy_step_alone": float(alone.median()),
-        "voxel_step": float(_step(model.shape._cut(fractions)).median()),
+        "energy_step": float(step.median()),
+        "energy_step_high": float(step.quantile(0.9)),
+        "energy_error": float(error.square().mean().sqrt()),
+        "voxel_step": float(activation_codes(model.shape._cut(fractions))[1].reciprocal().median()),
     }
     for name, scale in (("", 1.0), ("_x1000", 1000.0)):
         codes = _time_codes(scale)
@@ -173,11 +176,6 @@ def rates(run: study.Run) -> Path:
         curves={"scan": {name: [row[name] for row in rows] for name in rows[0]}},
         n_train_scanned=run.n_train // 2,
     )
-
-
-def _step(x: Tensor) -> Tensor:
-    """The step of the 8-bit codes of each row."""
-    return activation_codes(x)[1].reciprocal().flatten()
 
 
 def _time_codes(scale: float) -> Tensor:
