@@ -64,9 +64,9 @@ def test_curves_are_labelled_by_their_names():
     table = pd.DataFrame(
         {"method": ["euler", "rk4"], "evaluations": [4, 4], "single": [0.1, 0.05], "mean": [0.01, 0.01]}
     )
-    panel = matching.solver({"energy": (table, 0.03)}).axes[0]
-    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["euler", "rk4"]
-    assert "statistical error" in texts(panel)
+    figure = matching.solver({"energy": (table, 0.03)})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["euler", "rk4"]
+    assert "statistical error" in texts(figure.axes[0])
 
 
 def test_steps_are_relative_to_the_true_energy():

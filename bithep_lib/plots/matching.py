@@ -289,7 +289,7 @@ def solver(panels: Mapping[str, tuple[pd.DataFrame, float]]) -> Figure:
         panels: title to a table with the columns ``method``, ``evaluations``, ``single`` (the error of one solution,
             dotted) and ``mean`` (that of the mean of many, solid), and the statistical error to compare with.
     """
-    with new_figure(1, len(panels), figsize=(3.7 * len(panels), 3.0), sharey=True, squeeze=False) as (fig, axes):
+    with new_figure(1, len(panels), figsize=(3.3 * len(panels) + 1.2, 2.8), sharey=True, squeeze=False) as (fig, axes):
         for ax, (title, (table, statistical)) in zip(axes[0], panels.items(), strict=True):
             groups = table.groupby("method", sort=False)
             for (method, rows), line in zip(groups, line_styles(groups.ngroups), strict=True):
@@ -310,7 +310,8 @@ def solver(panels: Mapping[str, tuple[pd.DataFrame, float]]) -> Figure:
             ax.set_xticks(ticks, [str(number) for number in ticks])
             ax.minorticks_off()
         axes[0, 0].set_ylabel("error of the solver")
-        axes[0, 0].legend(title="mean (dotted: single)", fontsize="small")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        fig.legend(handles, labels, title="mean (dotted: single)", loc="outside right upper", fontsize="small")
     return fig
 
 
