@@ -27,7 +27,6 @@ __all__ = [
     "side_views",
     "solver",
     "tokens",
-    "transform",
     "velocities",
 ]
 
@@ -328,19 +327,4 @@ def embedding_steps(energies: ArrayLike, seen: Mapping[str, ArrayLike]) -> Figur
             ax.plot(energies, np.asarray(values) / energies, label=name, **line | {"linewidth": 1.1})
         ax.set(xscale="log", xlabel="incident energy [GeV]", ylabel="energy seen / incident energy")
         fig.legend(loc="outside upper center", ncols=len(seen))
-    return fig
-
-
-def transform(rows: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
-    """Histograms of numbers between 0 and 1, and of their logits, a row each.
-
-    Args:
-        rows: label to the numbers (N,) and their logits (N,).
-    """
-    with new_figure(len(rows), 2, figsize=(7.0, 1.6 * len(rows)), squeeze=False) as (fig, axes):
-        for pair, (name, values), line in zip(axes, rows.items(), line_styles(len(rows)), strict=True):
-            for ax, numbers, label in zip(pair, values, (name, f"logit of {name}"), strict=True):
-                ax.hist(np.asarray(numbers), 60, density=True, color=line["color"], alpha=0.8)
-                ax.set(xlabel=label, yscale="log")
-            pair[0].set_ylabel("density")
     return fig
