@@ -140,7 +140,8 @@ def scaling(folder: str | Path | None = None, scale: str | None = None, seed: in
     Returns:
         One row a training: ``network`` (key of `NETWORKS`), ``setup``, ``scale``, ``seed``, ``macs`` (of the whole
         training), ``seconds`` and ``rate`` (multiply-adds a second). The seconds are those of one thread, with the
-        evaluation, so that the rate is a lower limit.
+        evaluation, so that the rate is a lower limit. Runs that share a network with others, as those of CaloDREAM do,
+        are left out.
     """
     rows, counted = [], {}
     for name, network in NETWORKS.items():
@@ -148,6 +149,8 @@ def scaling(folder: str | Path | None = None, scale: str | None = None, seed: in
         frame = all_results.runs(network.table, folder, scale)
         for _, run in frame[frame["variant"].isin(_of_the_paper(chosen))].iterrows():
             if run["dataset"] not in ("", network.settings.get("dataset", run["dataset"])):
+                continue
+            if "shared" in run["parameters"]:  # its networks were trained in another run: this time is not theirs
                 continue
             known = vars(study.SCALES[chosen.chapter][run["scale"]])
             settings = study.resolve(
@@ -192,9 +195,9 @@ def estimate(
         n_gpus: of a cluster; each training has one for itself.
 
     Returns:
-        One row a network and one for the sum of those that have an estimate: ``trainings``, ``stored runs``, ``share of
-        peak`` (of the core, in the stored runs), ``core-hours``, ``GPU-hours`` and ``hours on the cluster`` (of all: at
-        least the longest training).
+        One row a network and one for the sum of those that have an estimate: ``trainings``, ``core-hours at peak`` and
+        ``GPU-hours at peak`` (lower limits), ``stored runs``, ``share of peak`` (of the core, in the stored runs),
+        ``core-hours``, ``GPU-hours`` and ``hours on the cluster`` (of all: at least the longest training).
     """
     rates = {name: group["rate"].median() for name, group in measured.groupby("network")}
     tables = measured["network"].map(lambda name: NETWORKS[name].table)
@@ -207,6 +210,8 @@ def estimate(
         gpu = flop / (1e12 * gpu_tflops * share) / 3600
         rows[name] = {
             "trainings": row["trainings"],
+            "core-hours at peak": flop / (1e9 * core_gflops) / 3600,
+            "GPU-hours at peak": flop / (1e12 * gpu_tflops) / 3600,
             "stored runs": int((measured["network"] == name).sum()),
             "share of peak": share,
             "core-hours": flop / 2 / rate / 3600,
