@@ -1,5 +1,8 @@
 """The claims on CaloINN of section 5.1 of the paper, written down before the runs that test them.
 
+One was changed later: ``section5-nan`` was restricted to ds2, the data set of the paper's footnote, after runs with
+photons.
+
 The published AUCs belong to the published flows, trained on 120 000 showers and judged with 121 000. What a smaller
 flow, fewer showers and a weaker judge can test is the order of the setups, so differences to Default carry the
 verdicts. What can be seen follows from the judge's finite samples; the spread over trainings was not known beforehand.
