@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from bithep_lib.bitlinear import BitLinear
 from bithep_lib.experiments import calodream_claims, calodream_studies, driver, generators
-from bithep_lib.experiments.calodream_variants import GFLASH, LONGER, VARIANTS, Part, Variant, build
+from bithep_lib.experiments.calodream_variants import GFLASH, SHORTER, VARIANTS, Part, Variant, build
 from bithep_lib.models.calodream import CaloDREAM
 from bithep_lib.packed import pack
 from bithep_lib.quantize import QuantReport, count
@@ -106,8 +106,8 @@ class Campaign(generators.GeneratorCampaign):
         variant = VARIANTS[name]
         if name.startswith(GFLASH) != (self.run.data == "gflash"):
             raise ValueError(f"{name} cannot be trained with data={self.run.data!r}: {GFLASH}/... is for data='gflash'")
-        if name.endswith(f"epochs={LONGER}") and self.run.epochs != LONGER:
-            raise ValueError(f"{name} cannot be trained with epochs={self.run.epochs}: add -p epochs={LONGER}")
+        if name.endswith(f"epochs={SHORTER}") and self.run.epochs != SHORTER:
+            raise ValueError(f"{name} cannot be trained with epochs={self.run.epochs}: add -p epochs={SHORTER}")
         model, _ = self.build(variant, seed)
         results = {}
         for part in PARTS:

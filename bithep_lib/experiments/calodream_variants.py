@@ -104,8 +104,9 @@ GFLASH = "gflash"
 WIDTHS = 24, 48, 96
 """Of the shape network, in the test bed."""
 
-LONGER = 3
-"""Passes over the training showers in the variants that show what a longer training changes (``-p epochs=3``)."""
+SHORTER = 1
+"""Passes over the training showers in the variants that show what the length of the training decides
+(``-p epochs=1``)."""
 
 VARIANTS: dict[str, Variant] = (
     {
@@ -127,7 +128,7 @@ VARIANTS: dict[str, Variant] = (
         for setup in ("no_embedding", "full")
         for what, option in (("after training", "after"), ("frozen", "frozen"))
     }
-    | {f"calodream/regular/{setup} epochs={LONGER}": Variant(shape=Part(setup)) for setup in PUBLISHED}
+    | {f"calodream/regular/{setup} epochs={SHORTER}": Variant(shape=Part(setup)) for setup in PUBLISHED}
     | {
         f"{GFLASH}/regular/{setup} width {width}": Variant(shape=Part(setup, sizes={"width": width}))
         for width in WIDTHS

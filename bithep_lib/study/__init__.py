@@ -10,7 +10,8 @@ import pandas as pd
 
 from bithep_lib.study.parameters import ParameterError
 from bithep_lib.study.run import Run, resolve, setup
-from bithep_lib.study.settings import SCALE_NAMES, SCALES, Settings
+from bithep_lib.study.scales import SCALE_NAMES, SCALES
+from bithep_lib.study.settings import Settings
 from bithep_lib.study.statements import claims
 from bithep_lib.study.storage import measurements, record, records
 from bithep_lib.study.tables import spread, summarise

@@ -17,7 +17,8 @@ import torch
 from bithep_lib.data.cache import cache_dir
 from bithep_lib.study import provenance
 from bithep_lib.study.parameters import ParameterError, check
-from bithep_lib.study.settings import SCALE_NAMES, SCALES, Settings
+from bithep_lib.study.scales import SCALE_NAMES, SCALES
+from bithep_lib.study.settings import Settings
 from bithep_lib.suggest import did_you_mean
 
 
@@ -111,7 +112,7 @@ def setup(chapter: str, *, scale: str = "book", **parameters: Any) -> Run:
     """Check a chapter's parameters and merge them with the settings of a scale.
 
     Args:
-        chapter: ``"bitlinear"``, ``"jets"``, ``"quark_gluon"``, ``"real_bits"`` (see `study.settings`).
+        chapter: ``"bitlinear"``, ``"jets"``, ``"quark_gluon"``, ``"real_bits"`` (see `study.scales`).
         scale: ``"smoke"``, ``"book"``, ``"laptop"`` or ``"paper"``.
         **parameters: any setting of the chapter by name; None stands for the scale's value.
 

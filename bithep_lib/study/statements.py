@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from bithep_lib import paper
 from bithep_lib.study import statements_calodream, statements_caloinn, statements_smeft
-from bithep_lib.study.settings import SCALES, QuarkGluon
+from bithep_lib.study.scales import SCALES
+from bithep_lib.study.settings import QuarkGluon
 from bithep_lib.study.verdicts import AtMost, Claim, Difference, Exact
 
 # What the planned errors rest on. The spreads over trainings are those of the authors' own predictions on 200 k test

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from bithep_lib import paper
-from bithep_lib.study.settings import SCALES
+from bithep_lib.study.scales import SCALES
 from bithep_lib.study.verdicts import AtMost, Claim, Exact, Rule
 
 _Z = 1.96

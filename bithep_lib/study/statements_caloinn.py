@@ -14,7 +14,8 @@ import math
 
 from bithep_lib import paper
 from bithep_lib.evaluate.classifier_settings import CLASSIFIER, split_sizes
-from bithep_lib.study.settings import SCALES, CaloINN
+from bithep_lib.study.scales import SCALES
+from bithep_lib.study.settings import CaloINN
 from bithep_lib.study.verdicts import AtMost, Claim, Exact, Measurement
 
 _Z = 1.96

@@ -27,7 +27,7 @@ from bithep_lib.files import write_atomic
 from bithep_lib.study import statements
 from bithep_lib.study.provenance import peak_memory_mib
 from bithep_lib.study.run import Run
-from bithep_lib.study.settings import SCALE_NAMES, SCALES
+from bithep_lib.study.scales import SCALE_NAMES, SCALES
 from bithep_lib.study.verdicts import Measurement
 
 SCHEMA = 1
