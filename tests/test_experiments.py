@@ -12,6 +12,7 @@ from bithep_lib import BitLinear, study
 from bithep_lib.data import quark_gluon
 from bithep_lib.evaluate import resampling, tagging
 from bithep_lib.experiments import quark_gluon as experiments
+from bithep_lib.experiments import supervised
 from bithep_lib.experiments.variants import VARIANTS, bypass_attention
 from bithep_lib.quantize import count
 from bithep_lib.train import predict
@@ -28,7 +29,7 @@ def campaign(tmp_path):
 def test_a_training_is_done_once(campaign, monkeypatch):
     first = campaign.train("pdat/attention reduced", seed=2)
     path = campaign.record("pdat/attention reduced", 2, first)
-    monkeypatch.setattr(experiments, "fit", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(supervised, "fit", lambda *_, **__: pytest.fail("trained again"))
     again = campaign.train("pdat/attention reduced", seed=2)
     assert all(np.array_equal(getattr(first, name), getattr(again, name)) for name in first.__dataclass_fields__)
     assert campaign.record("pdat/attention reduced", 2, again) == path

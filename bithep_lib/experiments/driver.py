@@ -37,6 +37,11 @@ class Outcome:
     best_epoch: int
     seconds: float
 
+    def history(self, *columns: str) -> dict[str, NDArray]:
+        """The course of the training by epoch: losses, and further ones of the arrays."""
+        course = {name: getattr(self, name) for name in ("train_loss", "valid_loss", *columns)}
+        return {"epoch": np.arange(1, len(self.valid_loss) + 1)} | course
+
     def save(self, path: Path) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **asdict(self))

@@ -187,11 +187,7 @@ class GeneratorCampaign(driver.Campaign):
         group, layer = zip(*(key.split("|") for key in outcome.histogram_of.tolist()), strict=True)
         columns = dict(zip(("low", "high", "reference", "generated"), outcome.histograms.T, strict=True))
         found = {
-            "history": {
-                "epoch": np.arange(1, len(outcome.valid_loss) + 1),
-                "train_loss": outcome.train_loss,
-                "valid_loss": outcome.valid_loss,
-            },
+            "history": outcome.history(),
             "features": {"group": group, "layer": [int(number) for number in layer]} | columns,
         }
         return found | {f"repetitions_{inputs}": self.result(outcome, inputs).curve() for inputs in INPUTS}

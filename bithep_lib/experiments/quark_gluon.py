@@ -17,7 +17,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bithep_lib import native, study
+from bithep_lib import study
 from bithep_lib.data import quark_gluon
 from bithep_lib.evaluate import calibration, resampling, tagging
-from bithep_lib.experiments import driver
+from bithep_lib.experiments import driver, supervised
 from bithep_lib.experiments.variants import VARIANTS, Variant
 from bithep_lib.models import PDAT
-from bithep_lib.quantize import quantize_
-from bithep_lib.train import ClassificationTask, FitResult, fit, predict
+from bithep_lib.train import ClassificationTask, predict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ class Outcome(driver.Outcome):
     valid_auc: NDArray[np.float64]
 
 
-class Campaign(driver.Campaign):
+class Campaign(supervised.Campaign):
     """Trainings of one `study.Run` on the same jets.
 
     Args:
@@ -55,6 +53,7 @@ class Campaign(driver.Campaign):
     """
 
     chapter, variants, outcome = "quark_gluon", VARIANTS, Outcome
+    task, answer = ClassificationTask, "label"
 
     def __init__(self, run: study.Run) -> None:
         n_train = run.n_train
@@ -86,15 +85,8 @@ class Campaign(driver.Campaign):
             "brier": calibration.brier_score(label, raw),
             "calibration_error": calibration.expected_calibration_error(label, raw),
             "calibration_error_recalibrated": calibration.expected_calibration_error(label, recalibrated),
-            "valid_loss": outcome.valid_loss[outcome.best_epoch - 1],
             "valid_auc": outcome.valid_auc[outcome.best_epoch - 1],
-            "best_epoch": outcome.best_epoch,
-            "parameters": report.parameters,
-            "fraction": report.fraction,
-            "bytes_float32": report.bytes.float32,
-            "bytes_two_bit": report.bytes.two_bit,
         }
-        history = {column: getattr(outcome, column) for column in ("train_loss", "valid_loss", "valid_auc")}
         efficiencies = np.round(np.arange(0.01, 1.0, 0.01), 2)
         curve = tagging.roc(label, logit)
         return study.record(
@@ -102,10 +94,10 @@ class Campaign(driver.Campaign):
             variant=name,
             seed=seed,
             data=self.fingerprint,
-            backend="native" if report.quantized and native.kernel() is not None else "torch",
-            metrics=metrics,
+            backend=supervised.backend(report),
+            metrics=metrics | supervised.network(outcome, report),
             curves={
-                "history": {"epoch": np.arange(1, len(outcome.valid_loss) + 1)} | history,
+                "history": outcome.history("valid_auc"),
                 "roc": {
                     "signal": efficiencies,
                     "background": np.array([curve.background_at(efficiency) for efficiency in efficiencies]),
@@ -159,33 +151,8 @@ class Campaign(driver.Campaign):
         features = {"n_features": len(quark_gluon.FEATURES)} if VARIANTS[name].model == "pfn" else {}
         return {**VARIANTS[name].sizes, **features}
 
-    def fit(self, name: str, seed: int) -> tuple[nn.Module, dict[str, tuple[Tensor, ...]], FitResult]:
-        """The network, from the last finished epoch on; with the inputs it was given for each part of the jets."""
-        variant = VARIANTS[name]
-        trained = VARIANTS[variant.after or name]
-        data = {part: self._tensors(trained, jets) for part, jets in self.jets.items()}
-        model, _ = trained.build(seed)
-        task = ClassificationTask(
-            model,
-            learning_rate=self.run.learning_rate,
-            weight_decay=self.run.weight_decay,
-            schedule=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=self.run.epochs),
-        )
-        shuffle = np.random.default_rng(seed).permutation if trained.shuffled else np.asarray
-        result = fit(
-            task,
-            *((*data[part], torch.from_numpy(shuffle(self.jets[part].label))) for part in ("train", "valid")),
-            epochs=self.run.epochs,
-            batch_size=self.run.batch_size,
-            seed=seed,
-            checkpoint=self.path(variant.after or name, seed, "checkpoints", "ckpt"),
-            device=self.run.device,
-            max_minutes=self.run.minutes_left(),
-            progress=sys.stderr.isatty(),
-        )
-        if variant.after is not None and not result.stopped_early:
-            quantize_(model, model.strategies[variant.strategy], variant.spec)
-        return model, data, result
+    def inputs_of(self, variant: Variant) -> dict[str, supervised.Inputs]:
+        return {part: self._tensors(variant, jets) for part, jets in self.jets.items()}
 
     def _tensors(self, variant: Variant, jets: quark_gluon.Jets) -> tuple[Tensor, ...]:
         """The input of a model."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bithep_lib import native, study
+from bithep_lib import study
 from bithep_lib.data import wz
 from bithep_lib.evaluate import limits, regression
 from bithep_lib.evaluate.regression import FIGURE_4_BINS as BINS
-from bithep_lib.experiments import driver, smeft_claims
+from bithep_lib.experiments import driver, smeft_claims, supervised
 from bithep_lib.experiments.smeft_variants import VARIANTS
+from bithep_lib.experiments.variants import Variant
 from bithep_lib.models.smeftnet_released import BLOCKS
-from bithep_lib.quantize import quantize_
-from bithep_lib.train import AngleTask, FitResult, fit, predict
+from bithep_lib.train import AngleTask, predict
 
 LUMINOSITIES = 300.0, 3000.0  # 1/fb: Run 3 of the LHC, and the HL-LHC
 RATE_ERROR = 0.05
@@ -64,7 +63,7 @@ class Outcome(driver.Outcome):
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-class Campaign(driver.Campaign):
+class Campaign(supervised.Campaign):
     """Trainings of one `study.Run` on the same jets.
 
     Args:
@@ -72,6 +71,7 @@ class Campaign(driver.Campaign):
     """
 
     chapter, variants, outcome = "smeft", VARIANTS, Outcome
+    task, answer = AngleTask, "phi_decay"
 
     def __init__(self, run: study.Run) -> None:
         sizes = run.n_train, run.n_valid, run.n_test
@@ -81,32 +81,8 @@ class Campaign(driver.Campaign):
         self.inputs = {part: tensors(jets) for part, jets in self.jets.items()}
         self.inputs |= stressed(tuple(part[:STRESSED] for part in self.inputs["test"]), seed=run.seed)
 
-    def fit(self, name: str, seed: int) -> tuple[nn.Module, dict[str, Inputs], FitResult]:
-        variant = VARIANTS[name]
-        trained = VARIANTS[variant.after or name]
-        model, _ = trained.build(seed)
-        task = AngleTask(
-            model,
-            learning_rate=self.run.learning_rate,
-            weight_decay=self.run.weight_decay,
-            schedule=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=self.run.epochs),
-        )
-        shuffle = np.random.default_rng(seed).permutation if trained.shuffled else np.asarray
-        truth = {part: torch.from_numpy(shuffle(self.jets[part].phi_decay)) for part in ("train", "valid")}
-        result = fit(
-            task,
-            *((*self.inputs[part], truth[part]) for part in ("train", "valid")),
-            epochs=self.run.epochs,
-            batch_size=self.run.batch_size,
-            seed=seed,
-            checkpoint=self.path(variant.after or name, seed, "checkpoints", "ckpt"),
-            device=self.run.device,
-            max_minutes=self.run.minutes_left(),
-            progress=sys.stderr.isatty(),
-        )
-        if variant.after is not None and not result.stopped_early:
-            quantize_(model, model.strategies[variant.strategy], variant.spec)
-        return model, self.inputs, result
+    def inputs_of(self, variant: Variant) -> dict[str, Inputs]:
+        return self.inputs
 
     def judge(self, model: nn.Module, data: Mapping[str, Inputs]) -> dict[str, NDArray]:
         angles = {
@@ -124,29 +100,18 @@ class Campaign(driver.Campaign):
 
     def record(self, name: str, seed: int, outcome: Outcome) -> Path:
         _, report = VARIANTS[name].build(seed, example=tuple(part[:2] for part in self.inputs["test"]))
-        about = {
-            "valid_loss": outcome.valid_loss[outcome.best_epoch - 1],
-            "best_epoch": outcome.best_epoch,
-            "parameters": report.parameters,
-            "fraction": report.fraction,
+        about = supervised.network(outcome, report) | {
             "fraction_weights": report.fraction_weights,
             "fraction_macs": report.fraction_macs,
-            "bytes_float32": report.bytes.float32,
-            "bytes_two_bit": report.bytes.two_bit,
-        }
-        history = {
-            "epoch": np.arange(1, len(outcome.valid_loss) + 1),
-            "train_loss": outcome.train_loss,
-            "valid_loss": outcome.valid_loss,
         }
         return study.record(
             self.run,
             variant=name,
             seed=seed,
             data=self.fingerprint,
-            backend="native" if report.quantized and native.kernel() is not None else "torch",
+            backend=supervised.backend(report),
             metrics=self.metrics(outcome) | about,
-            curves=figures(outcome) | {"history": history},
+            curves=figures(outcome) | {"history": outcome.history()},
             wall_seconds=outcome.seconds,
             **self.parameters(name),
         )
