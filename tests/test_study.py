@@ -293,6 +293,14 @@ def test_records_refuses_unknown_names():
         study.records("quarks")
     with pytest.raises(ValueError, match="there is no scale 'big'"):
         study.records("quark_gluon", "big")
+    with pytest.raises(ValueError, match="no setting 'epoch'; did you mean 'epochs'"):
+        study.records("quark_gluon", epoch=8)
+
+
+def test_records_of_runs_with_certain_settings(run):
+    write(run)
+    found = {n: len(study.records("quark_gluon", "smoke", folder=run.output_dir, n_train=n)) for n in (run.n_train, 7)}
+    assert found == {run.n_train: 1, 7: 0}
 
 
 def test_the_packages_own_records_are_valid_and_committed_under_their_names():

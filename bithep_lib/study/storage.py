@@ -13,7 +13,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -29,6 +29,7 @@ from bithep_lib.study.provenance import peak_memory_mib
 from bithep_lib.study.run import Run
 from bithep_lib.study.scales import SCALE_NAMES, SCALES
 from bithep_lib.study.verdicts import Measurement
+from bithep_lib.suggest import did_you_mean
 
 SCHEMA = 1
 
@@ -127,7 +128,12 @@ def record(
 
 
 def records(
-    chapter: str, scale: str | None = None, variant: str | None = None, *, folder: str | Path | None = None
+    chapter: str,
+    scale: str | None = None,
+    variant: str | None = None,
+    *,
+    folder: str | Path | None = None,
+    **settings: Any,
 ) -> pd.DataFrame:
     """The stored records of a chapter, one row each, ordered by variant, scale and seed.
 
@@ -137,23 +143,34 @@ def records(
         variant: only this variant.
         folder: read records (of any depth) in this folder as well as those of the package, for instance
             ``run.output_dir``.
+        **settings: only runs that had these settings, for instance ``dataset="ds2"``.
 
     Returns:
         Columns variant, scale, seed, one column a metric (and ``<metric>_error`` where there is one), then data,
         backend, commit, wall_seconds, peak_memory_mib, parameters (dict) and curves (dict). Empty when there are none.
 
     Raises:
-        ValueError: an unknown chapter or scale, or a file that is not a valid record (named).
+        ValueError: an unknown chapter, scale or setting, or a file that is not a valid record (named).
     """
     if chapter not in SCALES:
         raise ValueError(f"there is no chapter {chapter!r}; the chapters are {', '.join(SCALES)}")
     if scale not in (None, *SCALE_NAMES):
         raise ValueError(f"there is no scale {scale!r}; the scales are {', '.join(SCALE_NAMES)}")
-    rows = [
-        _row(content)
-        for content in _read_all(folder)
-        if content["chapter"] == chapter and scale in (None, content["scale"]) and variant in (None, content["variant"])
-    ]
+    known = [field.name for field in fields(SCALES[chapter][SCALE_NAMES[0]])]
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"chapter {chapter!r} has no setting {name!r}{did_you_mean(name, known)}")
+
+    def asked_for(content: dict[str, Any]) -> bool:
+        parameters = content["parameters"]
+        return (
+            content["chapter"] == chapter
+            and scale in (None, content["scale"])
+            and variant in (None, content["variant"])
+            and all(name in parameters and parameters[name] == value for name, value in settings.items())
+        )
+
+    rows = [_row(content) for content in _read_all(folder) if asked_for(content)]
     first, last = ["variant", "scale", "seed"], ["data", "backend", "commit", "wall_seconds", "peak_memory_mib"]
     last += ["parameters", "curves"]
     metrics = sorted({name for row in rows for name in row} - {*first, *last})
