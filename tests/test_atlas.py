@@ -62,6 +62,16 @@ def test_runs_are_recorded_and_their_cost_is_a_share(tmp_path, capsys):
     assert row["cost"] == pytest.approx(np.mean(costs))
 
 
+def test_weights_alone_and_inputs_alone():
+    specs = [(None, 8), ("ternary", None), ("ternary", 8), ("binary", 4)]
+    rows = [("shape", "embeddings", *spec, 0.1 * i, np.nan, 0.2 * bool(i), 1, "book") for i, spec in enumerate(specs)]
+    (row,) = atlas.alone(pd.DataFrame(rows, columns=atlas._COLUMNS)).reset_index().to_dict("records")
+    assert (row["model"], row["block"], row["share"]) == ("shape", "embeddings", 0.2)
+    assert (row["8-bit inputs"], row["ternary weights"]) == (0.0, 0.1)
+    assert all(np.isnan(row[kind]) for kind in ("4-bit inputs", "8-bit weights", "binary weights"))
+    assert atlas.alone(atlas.costs(scale="paper")).empty
+
+
 def test_where_training_gained_nothing_there_is_no_cost():
     assert atlas._share("energy", 2.0, 1.0, 1.5) == 0.5
     assert np.isnan(atlas._share("energy", 1.0, 1.0, 1.5))

@@ -33,7 +33,7 @@ from bithep_lib.experiments.atlas_models import MODELS, Parts
 from bithep_lib.quantize import QuantReport, count, quantize_
 from bithep_lib.train import FitResult, fit
 
-__all__ = ["ACTIVATIONS", "VARIANTS", "WEIGHTS", "Campaign", "Variant", "costs", "main"]
+__all__ = ["ACTIVATIONS", "VARIANTS", "WEIGHTS", "Campaign", "Variant", "alone", "costs", "main"]
 
 WEIGHTS = (None, "int8", "ternary", "binary")
 ACTIVATIONS = (None, 8, 4)
@@ -187,7 +187,8 @@ def costs(folder: str | Path | None = None, scale: str | None = None) -> pd.Data
 
     Returns:
         One row a variant in bits: ``model``, ``block``, ``weights``, ``activation_bits``, ``cost`` (mean over seeds;
-        not a number where training in full precision gained nothing), ``error`` (of the mean), ``seeds``, ``scale``.
+        not a number where training in full precision gained nothing), ``error`` (of the mean), ``fraction`` (of the
+        network's parameters in weights of bits), ``seeds``, ``scale``.
     """
     frame = study.records("atlas", scale, folder=folder)
     frame = frame[frame["variant"].isin(VARIANTS)]
@@ -196,6 +197,7 @@ def costs(folder: str | Path | None = None, scale: str | None = None) -> pd.Data
         return pd.DataFrame(columns=_COLUMNS)
     frame = frame[frame["scale"] == scales[-1]].drop_duplicates(["variant", "seed"], keep="last")
     loss = frame.set_index(["variant", "seed"])[["loss", "untrained_loss"]]
+    fraction = frame.groupby("variant")["fraction"].first()
     rows = []
     for name, variant in VARIANTS.items():
         full = f"{variant.model}/none"
@@ -208,11 +210,32 @@ def costs(folder: str | Path | None = None, scale: str | None = None) -> pd.Data
                 ]
             )
             error = shares.std(ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else np.nan
-            rows.append((*vars(variant).values(), shares.mean(), error, len(shares), scales[-1]))
+            rows.append((*vars(variant).values(), shares.mean(), error, fraction[name], len(shares), scales[-1]))
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-_COLUMNS = ["model", "block", "weights", "activation_bits", "cost", "error", "seeds", "scale"]
+def alone(costs: pd.DataFrame) -> pd.DataFrame:
+    """What weights alone and inputs alone cost, and how large a block is.
+
+    Args:
+        costs: the table of that name.
+
+    Returns:
+        One row a block, by ``model`` and ``block``; ``share`` of the network's parameters, and a column for each kind.
+    """
+    kinds = {"8-bit inputs": (None, 8), "4-bit inputs": (None, 4), "8-bit weights": ("int8", None)}
+    kinds |= {f"{weights} weights": (weights, None) for weights in ("ternary", "binary")}
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for one in costs.to_dict("records"):
+        row = rows.setdefault((one["model"], one["block"]), dict.fromkeys(("share", *kinds), np.nan))
+        spec = tuple(None if pd.isna(one[name]) else one[name] for name in ("weights", "activation_bits"))
+        row |= {kind: one["cost"] for kind, chosen in kinds.items() if spec == chosen}
+        row["share"] = np.fmax(row["share"], one["fraction"])
+    index = pd.MultiIndex.from_tuples(rows, names=["model", "block"]) if rows else None
+    return pd.DataFrame(list(rows.values()), index=index, columns=["share", *kinds])
+
+
+_COLUMNS = ["model", "block", "weights", "activation_bits", "cost", "error", "fraction", "seeds", "scale"]
 
 
 def _share(model: str, untrained: float, full: float, bits: float) -> float:

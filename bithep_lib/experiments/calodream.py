@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bithep_lib.bitlinear import BitLinear
+from bithep_lib.data.calochallenge import load
 from bithep_lib.experiments import calodream_claims, calodream_studies, driver, generators
 from bithep_lib.experiments.calodream_variants import GFLASH, SHORTER, VARIANTS, Part, Variant, build
 from bithep_lib.models.calodream import CaloDREAM
@@ -39,10 +40,8 @@ from bithep_lib.train.generative import MatchingTask
 PARTS = "energy", "shape"
 WEIGHT_DECAY = {"energy": 0.0, "shape": 1e-5}
 """As published."""
-OF_ENERGY = (
-    "energy_width", "energy_depth", "energy_feedforward", "velocity_width", "energy_epochs", "energy_batch_size",
-    "energy_learning_rate",
-)  # fmt: skip
+TRAINING_OF_ENERGY = "energy_epochs", "energy_batch_size", "energy_learning_rate"
+OF_ENERGY = "energy_width", "energy_depth", "energy_feedforward", "velocity_width", *TRAINING_OF_ENERGY
 OF_SHAPE = "shape_width", "shape_depth", "epochs", "batch_size", "learning_rate"
 OF_JUDGE = "method", "energy_steps", "shape_steps", "classifier"
 OF_NOTHING = "output_dir", "seed", "device", "threads", "max_minutes", "n_seeds", "setups", "weights"
@@ -209,6 +208,13 @@ class Campaign(generators.GeneratorCampaign):
             "schedule": "one cycle",
             "shared": "each network is trained once for each of its setups and seeds",
         } | parts
+
+    def about(self) -> dict[str, Any]:
+        """With the training of the energy network, and which of the bundled showers (by number) no network has seen."""
+        bundled = load("sample", self.run.dataset).incident  # no two showers have the same energy
+        known = np.concatenate([getattr(self.referee, part).incident for part in ("train", "valid")])
+        unseen = np.flatnonzero(~np.isin(bundled, known)).tolist()
+        return {name: getattr(self.run, name) for name in TRAINING_OF_ENERGY} | {"held_out_of_sample": unseen}
 
     def arguments(self, name: str) -> dict[str, Any]:
         variant = VARIANTS[name]

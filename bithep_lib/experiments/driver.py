@@ -130,6 +130,7 @@ class Campaign(ABC):
         about |= {
             key: getattr(self.run, key) for key in ("n_train", "n_valid", "epochs", "batch_size", "learning_rate")
         }
+        about |= self.about()
         file = f"{self.chapter}/" + name.removeprefix(f"{self.chapter}/").replace("/", "-").replace(" ", "-")
         return stored.save(model, file, folder, arguments=self.arguments(name), about=about)
 
@@ -145,6 +146,10 @@ class Campaign(ABC):
                 f"{name} with seed {seed} has not been trained at scale {self.run.scale} with these settings"
             )
         return self.outcome.load(path)
+
+    def about(self) -> dict[str, Any]:
+        """What is said of a stored network beyond its training."""
+        return {}
 
     def parameters(self, name: str) -> dict[str, Any]:
         """What makes a training this one, beyond the settings of the run."""
