@@ -10,6 +10,7 @@ import torch
 import bithep_lib
 from bithep_lib import paper, study
 from bithep_lib.bitlinear import BitLinear, QuantSpec
+from bithep_lib.data.calochallenge import load
 from bithep_lib.experiments import calodream, calodream_claims, calodream_studies
 from bithep_lib.experiments.calodream_variants import VARIANTS, Part, Variant, build
 from bithep_lib.models.calodream import CaloDREAM
@@ -57,6 +58,14 @@ def test_a_record_says_how_well_both_networks_know_the_velocity(campaign, outcom
     pair = content(campaign.compare(PLAIN, BITS, (1,)))
     each = outcomes[BITS].velocity_energy - outcomes[PLAIN].velocity_energy
     assert pair["metrics"]["velocity_energy_difference"]["value"] == pytest.approx(each.mean(), rel=1e-5)
+
+
+def test_a_stored_network_says_which_bundled_showers_it_has_not_seen(campaign):
+    unseen = load("sample", "ds2").incident[campaign.about()["held_out_of_sample"]]
+    seen = np.concatenate([campaign.referee.train.incident, campaign.referee.valid.incident])
+    assert len(unseen) + len(seen) == 4000
+    assert not np.isin(unseen, seen).any()
+    assert np.isin(campaign.referee.reference.incident, unseen).all()
 
 
 def test_a_stored_network_makes_the_same_showers(campaign, outcomes, tmp_path):
