@@ -157,7 +157,7 @@ SCALES: dict[str, dict[str, Settings]] = {
             hidden=16,
             bins=4,
             epochs=1,
-            batch_size=50,
+            batch_size=25,  # for ds2 within the memory of Binder
             learning_rate=3e-3,
             classifier="smoke",
         ),
