@@ -34,17 +34,18 @@ from bithep_lib.models import pdat as module
 from bithep_lib.quantize import count
 
 VARIANTS = {
-    "as published": ("none", True),
-    "as published, ternary attention": ("attention", True),
-    "P-DAT": ("none", False),
-    "P-DAT, ternary attention": ("attention", False),
+    "as published": ("none", {"as_published": True}),
+    "as published, ternary attention": ("attention", {"as_published": True}),
+    "P-DAT": ("none", {}),
+    "P-DAT, ternary attention": ("attention", {}),
+    "P-DAT, nothing computed twice": ("none", {"recompute": False}),
 }
 
 
 def model_of(name: str) -> PDAT:
-    strategy, as_published = VARIANTS[name]
+    strategy, sizes = VARIANTS[name]
     torch.manual_seed(1)
-    return PDAT.build(strategy, as_published=as_published)[0]
+    return PDAT.build(strategy, **sizes)[0]
 
 
 def training_step(model: nn.Module, constituents: Tensor, label: Tensor) -> Callable[[], None]:

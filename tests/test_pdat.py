@@ -384,6 +384,18 @@ def test_training_lowers_the_loss(jets, strategy):
     assert any(isinstance(m, BitLinear) for m in model.modules()) == (strategy != "none")
 
 
+@pytest.mark.parametrize("strategy", ["none", "all"])
+def test_computing_twice_gives_the_same_gradients(jets, strategy):
+    gradients = []
+    for recompute in (True, False):
+        model = build(strategy, recompute=recompute).eval()
+        model(jets).square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradient, gradients[1][name]), name
+
+
 def test_full_precision_weights_load_into_bits(jets):
     model = build()
     bits = build("all", seed=2)

@@ -249,7 +249,9 @@ def test_ctrl_c_leaves_a_usable_checkpoint(tmp_path):
         run(task, checkpoint=path)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     resumed, whole = make_task(), make_task()
-    assert run(resumed, checkpoint=path).resumed_from == 1
+    result = run(resumed, checkpoint=path)
+    assert result.resumed_from == 1
+    assert result.seconds > torch.load(path, weights_only=True)["callbacks"]["Bookkeeping"]["seconds"] > 0
     run(whole)
     assert same_weights(resumed, whole)
 

@@ -232,7 +232,7 @@ def panels(
 
 
 def costs(folder: str | Path | None = None, scale: str | None = None) -> pd.DataFrame:
-    """What one training of each setup cost, with its evaluation: the mean over its seeds.
+    """What one training of each setup cost, with its evaluation: the median over its seeds.
 
     Returns:
         One row a setup and scale: ``seeds``, ``minutes``, ``ms per example`` (and epoch), ``memory [GiB]`` (the largest
@@ -242,7 +242,7 @@ def costs(folder: str | Path | None = None, scale: str | None = None) -> pd.Data
     for name in TABLES:
         for (setup, *key), group in runs(name, folder, scale).groupby(["setup", *_GROUP], sort=False):
             dataset, where, n_train, epochs = key
-            seconds = group["wall_seconds"].mean()
+            seconds = group["wall_seconds"].median()
             rows[name, f"{dataset} {setup}".strip(), where] = {
                 "seeds": len(group),
                 "minutes": round(seconds / 60, 1),

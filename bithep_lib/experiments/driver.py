@@ -100,8 +100,8 @@ class Campaign(ABC):
         path = self.path(name, seed, "outcomes", "npz")
         if path.exists():
             return self.outcome.load(path)
-        started = time.monotonic()
         model, data, result = self.fit(name, seed)
+        trained = time.monotonic()
         if result.stopped_early:
             self.run.left_out.append(f"{name} with seed {seed} after {len(result.history)} of {self.run.epochs} epochs")
             return None
@@ -114,7 +114,7 @@ class Campaign(ABC):
             **course,
             **self.judge(model, data),
             best_epoch=result.best_epoch,
-            seconds=time.monotonic() - started,
+            seconds=result.seconds + time.monotonic() - trained,
         )
         outcome.save(path)
         return outcome

@@ -20,8 +20,8 @@ REDUCED = {"embed": 32, "heads": 4, "neighbours": (10, 10), "max_constituents": 
 """A P-DAT that trains in minutes: for the dense scans, and live on a page."""
 
 _BUILDERS = {
-    "pdat": PDAT.build,
-    "pdat without attention": PDAT.build,
+    "pdat": partial(PDAT.build, recompute=False),  # stored runs have the memory
+    "pdat without attention": partial(PDAT.build, recompute=False),
     "pfn": partial(ParticleFlowNetwork.build, n_features=len(quark_gluon.FEATURES)),
     "smeftnet": SMEFTNet.build,
     "smeftnet with a vector head": SMEFTNet.build,

@@ -17,6 +17,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -54,8 +55,9 @@ class EdgeConv(nn.Module):
     applied to the particles, before neighbours are paired, which takes k times less arithmetic.
     """
 
-    def __init__(self, fan_in: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, fan_in: int, widths: tuple[int, ...], recompute: bool = True) -> None:
         super().__init__()
+        self.recompute = recompute
         self.centre = nn.Linear(fan_in, widths[0], bias=False)
         self.neighbour = nn.Linear(fan_in, widths[0], bias=False)
         self.first = nn.Sequential(nn.LayerNorm(widths[0]), nn.GELU())
@@ -69,7 +71,7 @@ class EdgeConv(nn.Module):
             edges = gather_rows(neighbour, rows) + centre.unsqueeze(1)
             return neighbour_mean(self.rest(self.first(edges)), real)
 
-        return in_chunks(of_chunk, self.centre(x), rows, real, size=EDGES)
+        return in_chunks(of_chunk, self.centre(x), rows, real, size=EDGES, recompute=self.recompute)
 
 
 class PDAT(nn.Module):
@@ -86,6 +88,8 @@ class PDAT(nn.Module):
         as_published: the released architecture, with all its faults and its never-called layers: 497 678 parameters.
             Batch normalisation couples the jets of a training batch, and every slot up to ``max_constituents`` is
             computed.
+        recompute: compute the features of edges and pairs once more in the backward pass instead of keeping them: the
+            same numbers, a third of the memory, up to half as much time again (``benchmarks/bench_pdat.py``).
 
     Raises:
         ValueError: an argument is impossible; the message says which.
@@ -110,6 +114,7 @@ class PDAT(nn.Module):
         share_blocks: bool = True,
         faults: Collection[str] = (),
         as_published: bool = False,
+        recompute: bool = True,
     ) -> None:
         super().__init__()
         if heads < 1 or embed < 1 or embed % heads:
@@ -121,6 +126,7 @@ class PDAT(nn.Module):
         self.neighbours = neighbours
         self.max_constituents = max_constituents
         self.as_published = as_published
+        self.recompute = recompute
         self.faults = frozenset(FAULTS if as_published else faults)
 
         wide = 2 * embed
@@ -130,7 +136,7 @@ class PDAT(nn.Module):
             self.never_called = nn.Sequential(nn.Linear(4 * embed, embed), nn.BatchNorm1d(embed))
         else:
             self.edge_conv1 = perceptron((7 + len(features.SPECIES), wide, wide, wide), nn.LayerNorm, bias=False)
-            self.edge_conv2 = EdgeConv(wide, (embed, embed, embed))
+            self.edge_conv2 = EdgeConv(wide, (embed, embed, embed), recompute)
         n_blocks = 1 if share_blocks else 2
         n_pair = len(features.PAIR_FEATURES)
         self.particle_attention = nn.ModuleList(
@@ -203,7 +209,10 @@ class PDAT(nn.Module):
     def _forward(self, constituents: Tensor) -> tuple[Tensor, list[list[Tensor]], list[Tensor]]:
         """Logits (B,) of selected constituents, and the attention weights of particles and channels in each round."""
         jets, edges, rows_real, pairs, jet_matrix = self._features(constituents)
-        x = in_chunks(lambda e, real: neighbour_mean(self.edge_conv1(e), real), edges, rows_real, size=EDGES)
+        x = in_chunks(
+            lambda e, real: neighbour_mean(self.edge_conv1(e), real),
+            edges, rows_real, size=EDGES, recompute=self.recompute,
+        )  # fmt: skip
         x = self._second_edge_conv(x, jets)
         outputs, particle_maps, channel_maps = [x], [], []
         for step in range(2):
@@ -240,7 +249,7 @@ class PDAT(nn.Module):
         if self.as_published:
             bias = block.pair_bias(pairs)
             return list(bias.permute(3, 0, 1, 2).split([len(group) for _, group in jets.groups], dim=1))
-        bias = in_chunks(block.pair_bias, pairs, size=PAIRS)
+        bias = in_chunks(block.pair_bias, pairs, size=PAIRS, recompute=self.recompute)
         itself, *by_group = bias.split([1, *(len(group.pairs[0]) for _, group in jets.groups)])
         return [group.table(b, itself) for (_, group), b in zip(jets.groups, by_group, strict=True)]
 
@@ -318,17 +327,18 @@ def neighbour_mean(edges: Tensor, real: Tensor) -> Tensor:
     return (edges * weight.unsqueeze(-1)).sum(1)
 
 
-def in_chunks(function: Callable[..., Tensor], *rows: Tensor, size: int) -> Tensor:
-    """``function(*rows)``, ``size`` rows at a time, keeping only the inputs for the backward pass.
+def in_chunks(function: Callable[..., Tensor], *rows: Tensor, size: int, recompute: bool) -> Tensor:
+    """``function(*rows)``, ``size`` rows at a time, so that a chunk fits the processor's cache.
 
-    The features of all edges and pairs of a batch fill hundreds of megabytes, those of a chunk fit the processor's
-    cache: computing them once more in the backward pass costs little time. No random numbers may be drawn in it.
+    The features of all edges and pairs of a batch fill hundreds of megabytes. With ``recompute`` only the inputs are
+    kept for the backward pass, which computes the rest once more. No random numbers may be drawn in it.
     """
     if rows[0].device.type != "cpu":
         size *= 64  # enough to keep a GPU busy
     chunks = zip(*(r.split(size) for r in rows), strict=True)
-    parts = [checkpoint(function, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
-    return torch.cat(parts)
+    if recompute:
+        function = partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([function(*chunk) for chunk in chunks])
 
 
 def _standardise(x: Tensor, scale: tuple[Any, Any]) -> Tensor:

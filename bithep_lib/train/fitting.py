@@ -28,7 +28,7 @@ class FitResult:
         best_epoch: the epoch with the smallest valid_loss; None when there was no time for a single step.
         stopped_early: ``max_minutes`` were over before the last epoch was done.
         resumed_from: epochs that a checkpoint already had; 0 for a new training.
-        seconds: wall time of this call.
+        seconds: wall time of this call and of the epochs that a checkpoint already had.
     """
 
     history: pd.DataFrame
@@ -100,7 +100,7 @@ def fit(
     book = Bookkeeping(path, identity, seed, epochs, max_minutes, progress)
     if stored is not None:
         book.load_state_dict(stored["callbacks"][book.state_key])
-    done = len(book.history)
+    done, spent = len(book.history), book.seconds
 
     loaders = [
         # A loader draws a number for its workers from the global stream unless it has its own.
@@ -140,7 +140,7 @@ def fit(
         best_epoch=book.best_epoch,
         stopped_early=book.partial or len(history) < epochs,
         resumed_from=done,
-        seconds=time.monotonic() - started,
+        seconds=spent + time.monotonic() - started,
     )
 
 

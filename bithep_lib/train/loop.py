@@ -66,14 +66,20 @@ class Bookkeeping(pl.Callback):
         self.best_epoch: int | None = None
         self.best_state: dict[str, Tensor] | None = None
         self.partial = False
+        self.seconds, self.started = 0.0, time.monotonic()
 
     # State that travels in the checkpoint.
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "best_epoch": self.best_epoch, "best_state": self.best_state}
+        return {
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_state": self.best_state,
+            "seconds": self.seconds + time.monotonic() - self.started,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.history, self.best_epoch = list(state["history"]), state["best_epoch"]
-        self.best_state = state["best_state"]
+        self.best_state, self.seconds = state["best_state"], state.get("seconds", 0.0)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         checkpoint["bithep"] = {"identity": self.identity, "epochs": self.epochs, "done": len(self.history)}
