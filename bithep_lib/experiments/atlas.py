@@ -26,7 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bithep_lib import native, study
+from bithep_lib import study
 from bithep_lib.bitlinear import QuantSpec
 from bithep_lib.experiments import driver
 from bithep_lib.experiments.atlas_models import MODELS, Parts
@@ -142,7 +142,7 @@ class Campaign(driver.Campaign):
             variant=name,
             seed=seed,
             data=self.data(variant.model)[1],
-            backend="native" if report.quantized and native.kernel() is not None else "torch",
+            backend=driver.backend(report),
             metrics={
                 "loss": float(outcome.loss),
                 "untrained_loss": float(outcome.untrained),

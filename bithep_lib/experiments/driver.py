@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from bithep_lib import stored, study
+from bithep_lib import native, stored, study
 from bithep_lib.files import write_atomic
+from bithep_lib.quantize import QuantReport
 from bithep_lib.study.storage import file_name
 from bithep_lib.suggest import did_you_mean
 from bithep_lib.train import FitResult
@@ -168,6 +169,11 @@ class Campaign(ABC):
             "backend": "any",
         }
         return self.run.output_dir / folder / f"{Path(file_name(content)).stem}.{ending}"
+
+
+def backend(report: QuantReport) -> str:
+    """What computes the layers in bits, for a record."""
+    return "native" if report.quantized and native.kernel() is not None else "torch"
 
 
 Action = Callable[[study.Run], Path | list[Path]]

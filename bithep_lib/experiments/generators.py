@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bithep_lib import native, study
+from bithep_lib import study
 from bithep_lib.data.calochallenge import Showers, load, split
 from bithep_lib.evaluate.classifier_test import CLASSIFIER, INPUTS, ClassifierResult, Inputs, Judge
 from bithep_lib.evaluate.frechet import PER_FEATURE, fpd
@@ -211,7 +211,7 @@ class GeneratorCampaign(driver.Campaign):
             variant=name,
             seed=seed,
             data=self.fingerprint,
-            backend="native" if report.quantized and native.kernel() is not None else "torch",
+            backend=driver.backend(report),
             metrics=self.metrics(outcome) | about,
             curves=self.curves(outcome),
             wall_seconds=outcome.seconds,

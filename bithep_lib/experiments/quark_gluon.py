@@ -94,7 +94,7 @@ class Campaign(supervised.Campaign):
             variant=name,
             seed=seed,
             data=self.fingerprint,
-            backend=supervised.backend(report),
+            backend=driver.backend(report),
             metrics=metrics | supervised.network(outcome, report),
             curves={
                 "history": outcome.history("valid_auc"),

@@ -109,7 +109,7 @@ class Campaign(supervised.Campaign):
             variant=name,
             seed=seed,
             data=self.fingerprint,
-            backend=supervised.backend(report),
+            backend=driver.backend(report),
             metrics=self.metrics(outcome) | about,
             curves=figures(outcome) | {"history": outcome.history()},
             wall_seconds=outcome.seconds,

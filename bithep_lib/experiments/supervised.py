@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bithep_lib import native
 from bithep_lib.experiments import driver
 from bithep_lib.experiments.variants import Variant
 from bithep_lib.quantize import QuantReport, quantize_
@@ -69,11 +68,6 @@ class Campaign(driver.Campaign):
         if variant.after is not None and not result.stopped_early:
             quantize_(model, model.strategies[variant.strategy], variant.spec)
         return model, inputs, result
-
-
-def backend(report: QuantReport) -> str:
-    """What computes the layers in bits, for a record."""
-    return "native" if report.quantized and native.kernel() is not None else "torch"
 
 
 def network(outcome: driver.Outcome, report: QuantReport) -> dict[str, float]:
