@@ -191,7 +191,7 @@ class Results(Settings):
     """The page of all results: which records, and the machines of an estimate."""
 
     records: str | None = folder("records beside those of the package (default: none)")
-    core_gflops: float = number("float32 peak of the core of the stored runs, GFLOP/s", default=65.0)
+    core_gflops: float = number("float32 peak of the core of the stored runs, GFLOP/s", default=220.0)
     gpu_tflops: float = number("float32 peak of one GPU, TFLOP/s (an assumption: A100)", default=19.5)
     n_gpus: int = integer("GPUs of a cluster (an assumption)", low=1, default=16)
 
