@@ -198,8 +198,8 @@ def table(name: str, folder: str | Path | None = None, scale: str | None = None)
                 printed = chosen.published.numbers.get((published, metric.column))
                 if metric.column is not None:
                     line[heading, "paper"] = "–" if printed is None else str(printed)
-                values = group[metric.name] if metric.name in group else []
-                line[heading, "here"] = spread(values, metric.digits)
+                values = group[metric.name].dropna() if metric.name in group else []
+                line[heading, "here"] = spread(values, metric.digits) if len(values) else "–"
             rows.append(line)
             index.append((f"{dataset} {row}".strip(), where))
     columns = pd.MultiIndex.from_tuples(rows[0]) if rows else pd.MultiIndex.from_arrays([[], []])
