@@ -147,6 +147,30 @@ def test_five_trainings_decide_the_claims(outcome, tmp_path):
     assert verdicts["section5-nan"] == "not attempted"  # its statement is on ds2
 
 
+def test_only_the_photons_decide_table_3(outcome, tmp_path):
+    run = study.setup("caloinn", scale="smoke", dataset="ds1-pions", output_dir=tmp_path, n_seeds=5)
+    campaign = caloinn.Campaign(run)
+    for setup in SETUPS:
+        for seed in run.seeds:
+            outcome.save(campaign.path(f"caloinn/{setup}", seed, "outcomes", "npz"))
+    found = content(caloinn_claims.conclude(campaign))
+    assert found["claims"] == {}
+    assert found["metrics"]["All_auc_low"] == pytest.approx(outcome.low[0].mean())
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(0, "contradicted"), (8, "confirmed")])
+def test_electrons_lost_to_nan_are_counted(outcome, tmp_path, lost, verdict):
+    campaign = caloinn.Campaign(study.setup("caloinn", scale="smoke", dataset="ds2", output_dir=tmp_path, n_seeds=1))
+    with pytest.raises(ValueError, match="has not been trained"):
+        caloinn_claims.conclude(campaign)
+    one = replace(outcome, not_finite=np.array(lost))
+    one.save(campaign.path("caloinn/All", 1, "outcomes", "npz"))
+    found = content(caloinn_claims.conclude(campaign))["claims"]
+    assert found["section5-nan"]["value"] == 100 * lost / campaign.run.n_reference
+    verdicts = study.judge(study.claims("caloinn"), {name: study.Measurement(**v) for name, v in found.items()})
+    assert verdicts["section5-nan"] == verdict
+
+
 def test_bits_cost_less(campaign):
     metrics = content(caloinn_costs.measure(campaign.run, rounds=2, n_blocks=5, hidden=64, bins=3))["metrics"]
     flow, report = CaloINN.build("All", n_blocks=5, hidden=64, bins=3)
