@@ -1,6 +1,8 @@
 """The notebooks: their stored outputs mean something, every parameter works, and they fit into Binder."""
 
 import ast
+import base64
+import io
 import json
 import re
 import subprocess
@@ -8,10 +10,12 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
-from bithep_lib import study
+from bithep_lib import plots, study
 from tools import guards
 from tools.execute import MEMORY_GIB, execute
 from tools.notebooks import all_notebooks, dumps, is_normal, normalise, read, write
@@ -140,6 +144,22 @@ def test_normalising_twice_changes_nothing():
     once = normalise(untidy())
     assert dumps(normalise(once)) == dumps(once)
     nbformat.validate(once)
+
+
+def test_a_picture_becomes_small_and_looks_the_same():
+    x = np.linspace(0, 1, 50)
+    written = io.BytesIO()
+    with plots.new_figure() as (figure, ax):
+        ax.imshow(np.outer(x, x))
+    figure.savefig(written, format="png")
+    notebook = sound()
+    notebook.cells[5].outputs = [
+        new_output("display_data", {"image/png": base64.b64encode(written.getvalue()).decode()})
+    ]
+    stored = base64.b64decode(normalise(notebook).cells[5].outputs[0].data["image/png"])
+    assert len(stored) < len(written.getvalue()) / 2
+    one, other = (Image.open(io.BytesIO(png)).convert("RGB") for png in (written.getvalue(), stored))
+    assert np.abs(np.asarray(one, float) - np.asarray(other, float)).max() <= 10
 
 
 def test_equal_cells_have_different_ids():
