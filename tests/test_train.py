@@ -92,6 +92,22 @@ def test_fit_learns_and_returns_the_best_epoch():
     assert float(loss) == pytest.approx(result.history["valid_loss"].min(), abs=1e-6)
 
 
+def test_the_last_epoch_can_be_kept(tmp_path):
+    wrong = VALID[0], 1 - VALID[1]  # the more is learned the worse
+    best, last, again, path = make_task(), make_task(), make_task(), tmp_path / "fit.ckpt"
+    assert run(best, valid=wrong, epochs=2).kept_epoch == 1
+    result = run(last, valid=wrong, epochs=2, checkpoint=path, keep="last")
+    assert (result.best_epoch, result.kept_epoch) == (1, 2)
+    loss = nn.functional.binary_cross_entropy_with_logits(predict(last, wrong[:1]), wrong[1])
+    assert float(loss) == pytest.approx(result.history["valid_loss"].iloc[-1], abs=1e-6)
+    assert run(again, valid=wrong, epochs=2, checkpoint=path, keep="last").resumed_from == 2
+    assert same_weights(last, again)
+    run(again, valid=wrong, epochs=2, checkpoint=path)
+    assert same_weights(best, again)
+    with pytest.raises(ValueError, match="allowed are best, last"):
+        run(make_task(), keep="first")
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     tasks = [make_task(), make_task(), make_task()]
     for task, seed in zip(tasks, (3, 3, 4), strict=True):

@@ -83,6 +83,7 @@ class Campaign(generators.GeneratorCampaign):
             checkpoint=self.path(variant.after or name, seed, "checkpoints", "ckpt"),
             device=self.run.device,
             max_minutes=self.run.minutes_left(),
+            keep="last",  # as published; and one odd shower can decide a mean of -log p, and so the best epoch
             progress=sys.stderr.isatty(),
         )
         if variant.after is not None and not result.stopped_early:

@@ -31,7 +31,13 @@ from bithep_lib.train import FitResult
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a training leaves: its course, and the arrays that a chapter adds."""
+    """What a training leaves: its course, and the arrays that a chapter adds.
+
+    Attributes:
+        train_loss, valid_loss: of each epoch, (E,).
+        best_epoch: the epoch whose weights were judged, counted from 1.
+        seconds: of training and judging.
+    """
 
     train_loss: NDArray[np.float64]
     valid_loss: NDArray[np.float64]
@@ -114,7 +120,7 @@ class Campaign(ABC):
         outcome = self.outcome(
             **course,
             **self.judge(model, data),
-            best_epoch=result.best_epoch,
+            best_epoch=result.kept_epoch,
             seconds=result.seconds + time.monotonic() - trained,
         )
         outcome.save(path)

@@ -161,7 +161,7 @@ class CaloINN(Settings):
     )
     n_seeds: int = integer("trainings of each flow: seed, seed + 1, ...", low=1, default=5)
     n_train: int = integer("showers to train on", low=10)
-    n_valid: int = integer("showers to choose the epoch on", low=10)
+    n_valid: int = integer("showers to follow the training on", low=10)
     n_reference: int = integer("showers that generated ones are compared with", low=100)
     n_floor: int = integer("showers that stand in for generated ones (at least n_reference)", low=100)
     n_blocks: int = integer("coupling blocks", low=5)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import pandas as pd
@@ -21,11 +21,12 @@ from bithep_lib.train.loop import Batches, Bookkeeping, EpochBatches, clean_inte
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training did. The task's model has the weights of `best_epoch`.
+    """What a training did.
 
     Attributes:
         history: one row an epoch (1, 2, ...): train_loss, valid_loss and whatever else the task logs.
         best_epoch: the epoch with the smallest valid_loss; None when there was no time for a single step.
+        kept_epoch: the epoch whose weights the task has: that one or the last.
         stopped_early: ``max_minutes`` were over before the last epoch was done.
         resumed_from: epochs that a checkpoint already had; 0 for a new training.
         seconds: wall time of this call and of the epochs that a checkpoint already had.
@@ -33,6 +34,7 @@ class FitResult:
 
     history: pd.DataFrame
     best_epoch: int | None
+    kept_epoch: int | None
     stopped_early: bool
     resumed_from: int
     seconds: float
@@ -53,9 +55,10 @@ def fit(
     precision: str = "32-true",
     max_minutes: float | None = None,
     batches: Batches | None = None,
+    keep: Literal["best", "last"] = "best",
     progress: bool = True,
 ) -> FitResult:
-    """Train `task` and leave it with the weights of its best epoch.
+    """Train `task` and leave it with the weights of its best epoch, or of its last.
 
     Args:
         task: a LightningModule that logs ``valid_loss`` in its validation step.
@@ -75,6 +78,7 @@ def fit(
         max_minutes: stop cleanly after this time. The unfinished epoch is validated and may be the best, but a
             checkpoint holds finished epochs only.
         batches: cuts an epoch's order into batches, for instance of jets of similar length; by default consecutive.
+        keep: the epoch whose weights `task` has in the end: the best by valid_loss, or the last one.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -88,6 +92,8 @@ def fit(
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("devices", devices), ("nodes", nodes)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r} must be an integer >= 1")
+    if keep not in ("best", "last"):
+        raise ValueError(f"keep={keep!r}, allowed are best, last")
     train, valid = as_dataset(train, "train"), as_dataset(valid, "valid")
     check_disjoint(train, valid)
     if hasattr(task, "check_data"):
@@ -131,13 +137,16 @@ def fit(
             with clean_interrupt(book):
                 trainer.fit(task, *loaders, ckpt_path=path if stored is not None else None)
     task.trainer = None  # it holds the data
-    if book.best_state is not None:
+    if keep == "best" and book.best_state is not None:
         task.load_state_dict(book.best_state)
+    elif stored is not None and len(book.history) == done:  # no epoch was trained in this call
+        task.load_state_dict(stored["state_dict"])
     history = pd.DataFrame(book.history)
     history.index = pd.RangeIndex(1, len(history) + 1, name="epoch")
     return FitResult(
         history=history,
         best_epoch=book.best_epoch,
+        kept_epoch=book.best_epoch if keep == "best" else len(history) or None,
         stopped_early=book.partial or len(history) < epochs,
         resumed_from=done,
         seconds=spent + time.monotonic() - started,
