@@ -185,7 +185,7 @@ def table(name: str, folder: str | Path | None = None, scale: str | None = None)
     chosen, frame = TABLES[name], runs(name, folder, scale)
     rows, index = [], []
     for row in chosen.rows:
-        for key, group in frame[frame["setup"] == row].groupby(list(_GROUP), sort=False):
+        for key, group in frame[frame["setup"] == row].groupby(list(_GROUP)):
             dataset, where, n_train, epochs = key
             published = chosen.published_row.get(row, row).format(dataset=dataset)
             line = {
